@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Run one app and ship its metrics and logs."""
