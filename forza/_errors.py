@@ -13,6 +13,10 @@ class UsageError(ForzaError):
     """The command line, or an argument, cannot be understood."""
 
 
+class PortError(UsageError):
+    """A port is no number from 1 to 65535."""
+
+
 class PluginError(UsageError):
     """A plugin does not exist, cannot be loaded or refuses its options."""
 

@@ -1,0 +1,404 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Watch one child: plugins in, events out, and an orderly end."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from forza import plugins as _plugins
+from forza._errors import SinkError, SpawnError
+from forza._event import Encoder
+from forza._host import host_name
+from forza._ipc import Channel
+from forza._process import Exit, Pipe, Process, ProcessOptions, spawn
+from forza._wait import Every, Timers, end, settle, wait
+from forza.sinks import open_sink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future, Task, TimerHandle
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Any
+
+    from forza.sinks import Sink
+    from forza.typing import Plugin
+
+GRACE = 10.0
+FLUSH_TIMEOUT = 5.0
+BUFFER = 1024 * 1024
+# After the child's end, a grandchild may still hold its output open: wait this long.
+_DRAIN = 1.0
+_TERM, _KILL = 15, 9
+_CALLBACKS = (
+    "process_options",
+    "process_spawned",
+    "stdout_data",
+    "stderr_data",
+    "ipc_data",
+    "process_exit",
+)
+
+
+class Monitor:
+    """Run one app, and ship its metrics and logs until it has ended.
+
+    `async with Monitor([...]) as monitor: await monitor.wait()` does it all; leaving
+    the block early stops the app: SIGTERM, `grace` seconds, SIGKILL.
+
+    `to` are sink URLs (default: events to standard output), `plugins` names or
+    `module:attr` (default: all seven), `plugin_options` a mapping from a plugin's
+    name to its options. `flush_timeout` bounds how long the last events may take to
+    leave, `buffer` the bytes held back for each sink that is away.
+    """
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        *,
+        to: Iterable[str] = ("stdout:",),
+        plugins: Iterable[str | Callable[..., Plugin]] = _plugins.ALL,
+        plugin_options: Mapping[str, Mapping[str, str]] | None = None,
+        hostname: str | None = None,
+        app_user: str | None = None,
+        app_name: str | None = None,
+        start_log: str | None = None,
+        grace: float = GRACE,
+        flush_timeout: float = FLUSH_TIMEOUT,
+        buffer: int = BUFFER,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        ipc: bool | None = None,
+        say: Callable[[str], object] | None = None,
+        loop: AbstractEventLoop | None = None,
+        process: Process | None = None,
+    ) -> None:
+        if ipc is None:
+            ipc = wants_ipc(args)
+        self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
+        self.process = process
+        self.ended: Exit | None = None
+        self.start_log = start_log
+        self.bytes_read = 0
+        self._to = tuple(to)
+        self._plugin_names = tuple(plugins)
+        self._plugin_options = plugin_options or {}
+        self._host = hostname or host_name()
+        self._app = (app_user, app_name) if app_user and app_name else None
+        self._grace = grace
+        self._flush_timeout = flush_timeout
+        self._buffer = buffer
+        self._say = say
+        self._loop = loop
+        self._plugins: list[Plugin] = []
+        self._tasks: dict[Plugin, Task[None]] = {}
+        self._callbacks: dict[str, tuple[tuple[Plugin, Any], ...]] = {}
+        self._sinks: tuple[Sink, ...] = ()
+        self._pipes: tuple[Pipe, ...] = ()
+        self._holders: set[object] = set()
+        self._kill_timer: TimerHandle | None = None
+        self._drain_timer: TimerHandle | None = None
+        self._started_at = 0.0
+        self._flush_by = 0.0
+
+    # What plugins use.
+
+    @property
+    def loop(self) -> AbstractEventLoop:
+        """The loop that the monitor runs on."""
+        if self._loop is None:
+            from asyncio import get_running_loop
+
+            self._loop = get_running_loop()
+        return self._loop
+
+    def send(
+        self,
+        service: str,
+        metric: float,
+        description: str | None = None,
+        meta: Mapping[str, object] | None = None,
+        *,
+        lifecycle: bool = False,
+    ) -> bytes:
+        """Send one event to all sinks, and return it as it went out.
+
+        A `lifecycle` event is one that an operator must not miss: it is dropped last.
+        """
+        event = self._encoder.event(service, metric, description, meta)
+        for sink in self._sinks:
+            sink.write(event, lifecycle)
+        return event
+
+    def send_lines(self, service: str, data: bytes) -> None:
+        """Send one event for each line of `data`, newlines kept, as one batch."""
+        batch = self._encoder.lines(service, data)
+        for sink in self._sinks:
+            sink.write(batch)
+
+    def clock(self) -> float:
+        """Return the seconds since the child was spawned."""
+        return monotonic() - self._started_at
+
+    def sleep(self, seconds: float) -> Future[None]:
+        """Return a future that is settled after `seconds`."""
+        return self._timers.at(self.loop.time() + seconds)
+
+    def every(self, seconds: float) -> Every:
+        """Iterate: at once, then at every multiple of `seconds` since the start.
+
+        Prefer this to a loop of `sleep`: all plugins on one grid wake the monitor
+        once, and an idle monitor costs nothing else.
+        """
+        return self._timers.every(seconds)
+
+    def say(self, text: str) -> None:
+        """Tell the operator something about forza itself; not an event."""
+        if self._say is not None:
+            self._say(text)
+            return
+        from logging import getLogger
+
+        getLogger("forza").warning(text)
+
+    # What its owner uses.
+
+    async def __aenter__(self) -> Monitor:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._done.done():
+            self.stop()
+        await self.wait()
+
+    async def start(self) -> None:
+        """Load the plugins, open the sinks and spawn the child.
+
+        Raises PluginError or SinkError before anything runs. Raises SpawnError after
+        the events that tell of it are delivered.
+        """
+        loop = self.loop
+        self._done: Future[Exit] = loop.create_future()
+        self._timers = Timers(loop)
+        boot = os.urandom(8).hex()
+        self._encoder = Encoder(self._host, boot, self._app)
+        self._plugins = [
+            _plugins.load(plugin, self, self._plugin_options)
+            for plugin in _plugins.in_order(self._plugin_names)
+        ]
+        self._callbacks = {name: self._find_callbacks(name) for name in _CALLBACKS}
+        await self._open_sinks()
+        self._call("process_options", self.options)
+        try:
+            if self.process is None:
+                self.process = spawn(self.options)
+        except SpawnError as error:
+            await self._spawn_failed(error)
+            raise
+        self._spawned(self.process)
+
+    async def wait(self) -> Exit:
+        """Wait until the child has ended and all is sent; return how it ended."""
+        # Not the future itself: whoever is cancelled here must not cancel it too.
+        done: Future[None] = self.loop.create_future()
+        self._done.add_done_callback(lambda _: settle(done))
+        await done
+        return self._done.result()
+
+    def stop(self, signum: int = _TERM) -> None:
+        """Ask the app to end: a signal, the grace period, SIGKILL.
+
+        A second call does not wait for the rest of the grace period; one after the
+        app's end does not wait for the last events to leave.
+        """
+        if self.ended is not None:
+            for sink in self._sinks:
+                sink.abandon()
+        elif self._kill_timer is None:
+            self._kill_timer = self.loop.call_later(self._grace, self.kill, _KILL)
+            self.kill(signum)
+        else:
+            self.kill(_KILL)
+
+    def kill(self, signum: int) -> None:
+        """Send a signal to the app: to its whole process group."""
+        if self.process is None or self.ended is not None:
+            return
+        try:
+            self.process.kill(signum)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            self.say(f"not allowed to send signal {signum} to the app")
+
+    # What sinks use.
+
+    def hold(self, holder: object) -> None:
+        """Leave the app's output in its pipes until `release`."""
+        self._holders.add(holder)
+        for pipe in self._pipes[:2]:
+            pipe.read_stop()
+
+    def release(self, holder: object) -> None:
+        """Undo `hold`; reading goes on when the last holder has let go."""
+        self._holders.discard(holder)
+        if not self._holders:
+            for pipe in self._pipes[:2]:
+                pipe.read_start()
+
+    # The course of things.
+
+    async def _open_sinks(self) -> None:
+        sinks: list[Sink] = []
+        try:
+            for url in self._to:
+                sinks.append(open_sink(url, self, self._buffer))
+        except SinkError:
+            for sink in sinks:
+                await sink.close(0.0)
+            raise
+        self._sinks = tuple(sinks)
+
+    def _spawned(self, process: Process) -> None:
+        self._started_at = monotonic()
+        self._encoder.set_pid(process.pid)
+        self._call("process_spawned", process)
+        channel = Channel(self.send, self._message)
+        readers: tuple[tuple[Callable[[bytes], object], Callable[[], object]], ...] = (
+            (self._stdout, self._pipe_closed),
+            (self._stderr, self._pipe_closed),
+            (channel.data, channel.close),
+        )
+        self._pipes = tuple(
+            Pipe(self.loop, fd, read_cb, close_cb)
+            for fd, (read_cb, close_cb) in zip(process.fds, readers, strict=True)
+        )
+        for pipe in self._pipes:
+            pipe.read_start()
+        process.watch(self.loop, self._exited)
+        for plugin in self._plugins:
+            self._tasks[plugin] = self.loop.create_task(self._run_plugin(plugin))
+
+    def _stdout(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        self._call("stdout_data", data)
+
+    def _stderr(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        self._call("stderr_data", data)
+
+    def _message(self, message: bytes) -> None:
+        self._call("ipc_data", message)
+
+    def _exited(self, exit: Exit) -> None:
+        """The child has ended; its last output may still be in the pipes."""
+        self.ended = exit
+        self._flush_by = self.loop.time() + self._flush_timeout
+        if self._kill_timer is not None:
+            self._kill_timer.cancel()
+        self._pipes[2].drain()
+        self._pipes[2].close()
+        if self._all_closed():
+            self._end()
+        else:
+            self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
+
+    def _pipe_closed(self) -> None:
+        if self.ended is not None and self._all_closed():
+            self._end()
+
+    def _all_closed(self) -> bool:
+        return all(pipe.closed for pipe in self._pipes[:2])
+
+    def _drained(self) -> None:
+        """Somebody holds the output open, or a sink takes its time."""
+        if self._holders and self.loop.time() < self._flush_by:
+            self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
+            return
+        for pipe in self._pipes[:2]:
+            pipe.drain()
+        for pipe in self._pipes[:2]:
+            pipe.close()
+
+    def _end(self) -> None:
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+        self._ending = self.loop.create_task(self._finish())
+
+    async def _finish(self) -> None:
+        """Send the last words, flush, and let whoever waits go on."""
+        assert self.ended is not None
+        for task in tuple(self._tasks.values()):
+            await end(self.loop, task)
+        self._call("process_exit", self.ended.exit_status, self.ended.term_signal)
+        self._timers.close()
+        if self.process is not None:
+            self.process.close()
+        left = self._flush_by - self.loop.time()
+        closing = [
+            self.loop.create_task(sink.close(max(0.0, left))) for sink in self._sinks
+        ]
+        for sink, task in zip(self._sinks, closing, strict=True):
+            if lost := await task:
+                self.say(f"{lost} events were not delivered to {sink.name}")
+        settle(self._done, self.ended)
+
+    async def _spawn_failed(self, error: SpawnError) -> None:
+        missing = error.errno in (2, 20)  # ENOENT, ENOTDIR
+        self.ended = Exit(127 if missing else 126, 0)
+        self._started_at = monotonic()
+        self._flush_by = self.loop.time() + self._flush_timeout
+        self._stderr(f"forza: {error.strerror}\n".encode(errors="replace"))
+        await self._finish()
+
+    # Plugins.
+
+    def _find_callbacks(self, name: str) -> tuple[tuple[Plugin, Any], ...]:
+        found = ((plugin, getattr(plugin, name, None)) for plugin in self._plugins)
+        return tuple((plugin, method) for plugin, method in found if method is not None)
+
+    def _call(self, name: str, *args: object) -> None:
+        for plugin, method in self._callbacks[name]:
+            try:
+                method(*args)
+            except Exception as error:
+                self._detach(plugin, error)
+
+    async def _run_plugin(self, plugin: Plugin) -> None:
+        try:
+            await plugin.run()
+        except Exception as error:
+            self._detach(plugin, error)
+
+    def _detach(self, plugin: Plugin, error: Exception) -> None:
+        """Switch a plugin that failed off; the app and the others do not notice."""
+        if plugin not in self._plugins:
+            return
+        self._plugins.remove(plugin)
+        self._callbacks = {name: self._find_callbacks(name) for name in _CALLBACKS}
+        task = self._tasks.pop(plugin, None)
+        if task is not None and not task.done():
+            task.cancel()
+        name = _plugins.name_of(type(plugin))
+        text = f"{type(error).__name__}: {error}"
+        self.say(f"plugin {name} failed and is switched off: {text}")
+        self.send("telemetry/plugin", 0.0, text, {"plugin": name}, lifecycle=True)
+
+
+def wants_ipc(args: Sequence[str]) -> bool:
+    """Say whether descriptor 3 should be node's IPC channel: only for node itself.
+
+    Any other program would hand the channel's environment on to a node child whose
+    descriptor 3 is something else, and that node aborts at its start.
+    """
+    return os.path.basename(args[0]) in ("node", "nodejs")

@@ -1,0 +1,414 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Spawn one child with libuv's semantics, and hold its pipes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from os import POSIX_SPAWN_CLOSE, POSIX_SPAWN_DUP2
+
+from forza._errors import SpawnError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+    from collections.abc import Callable, Mapping, Sequence
+
+    ReadCallback = Callable[[bytes], object]
+    ExitCallback = Callable[["Exit"], object]
+
+_F_SETPIPE_SZ = 1031
+# The child may run this far ahead of the monitor before its write blocks. Four pages
+# of sixteen apps fit in what the kernel grants a user without asking (64 MiB).
+_PIPE_BYTES = 256 * 1024
+_READ_BYTES = 64 * 1024
+# A read of less than _TRICKLE bytes costs more to wake up for than to carry. After
+# one the pipe rests, twice as long each time, so that lines come in batches.
+_TRICKLE = 8 * 1024
+_REST_MOST = 0.016
+_IPC_FD = 3
+# Every classic signal but KILL and STOP, whose disposition nobody can set.
+_RESETTABLE = tuple(n for n in range(1, 32) if n not in (9, 19))
+
+
+class ProcessOptions:
+    """Say what to run; the names are libuv's `uv_process_options_t`.
+
+    `args` includes the program's own name, `env` of None is the monitor's own. `ipc`
+    makes descriptor 3 node's IPC channel; without it, it is a plain pipe.
+    """
+
+    __slots__ = ("args", "cwd", "env", "file", "gid", "ipc", "uid")
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        ipc: bool = False,
+    ) -> None:
+        self.file = args[0]
+        self.args = tuple(args)
+        self.env = env
+        self.cwd = cwd
+        self.uid = uid
+        self.gid = gid
+        self.ipc = ipc
+
+
+class Exit:
+    """How a child ended: `exit_status`, or the `term_signal` that killed it, and
+    whether it left a core."""
+
+    __slots__ = ("core", "exit_status", "term_signal")
+
+    def __init__(self, exit_status: int, term_signal: int, core: bool = False) -> None:
+        self.exit_status = exit_status
+        self.term_signal = term_signal
+        self.core = core
+
+    @property
+    def code(self) -> int:
+        """Both in one number, as a shell reports it: 128 + signal."""
+        return 128 + self.term_signal if self.term_signal else self.exit_status
+
+    def __repr__(self) -> str:
+        return f"Exit(exit_status={self.exit_status}, term_signal={self.term_signal})"
+
+
+class Process:
+    """A running child: its pid, and the monitor's ends of descriptors 1, 2 and 3."""
+
+    __slots__ = ("_loop", "_pidfd", "ended", "fds", "ipc", "pid")
+
+    def __init__(self, pid: int, fds: Sequence[int], ipc: bool) -> None:
+        self.pid = pid
+        self.fds = tuple(fds)
+        self.ipc = ipc
+        self.ended: Exit | None = None
+        self._pidfd = -1
+        self._loop: AbstractEventLoop | None = None
+
+    def watch(self, loop: AbstractEventLoop, exit_cb: ExitCallback) -> None:
+        """Call `exit_cb` exactly once, when the child has ended."""
+        self._loop = loop
+        self._pidfd = os.pidfd_open(self.pid)
+        loop.add_reader(self._pidfd, self._exited, exit_cb)
+
+    def _exited(self, exit_cb: ExitCallback) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(self._pidfd)
+        # WNOWAIT leaves a zombie: until close() nobody else can get this pid, so a
+        # signal to what is left of the process group cannot hit a stranger.
+        try:
+            result = os.waitid(
+                os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG
+            )
+        except ChildProcessError:  # somebody else's waitpid(-1) was faster
+            result = None
+        if result is None:
+            self.ended = Exit(255, 0)
+        elif result.si_code == os.CLD_EXITED:
+            self.ended = Exit(result.si_status, 0)
+        else:
+            self.ended = Exit(0, result.si_status, result.si_code == os.CLD_DUMPED)
+        exit_cb(self.ended)
+
+    def kill(self, signum: int) -> None:
+        """Send a signal to the child's process group.
+
+        Raises ProcessLookupError (ESRCH) once the child is gone, as `uv_kill`.
+        """
+        if self.pid == 0:
+            raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+        os.killpg(self.pid, signum)
+
+    def close(self) -> None:
+        """Reap the child and kill what is left of its process group."""
+        if self.pid == 0:
+            return
+        try:
+            os.killpg(self.pid, 9)
+        except (ProcessLookupError, PermissionError):
+            pass
+        if self._pidfd >= 0:
+            if self._loop is not None:
+                self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+        try:
+            os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            pass
+        self.pid = 0
+
+    def hand_over(self) -> str:
+        """Describe the process for `adopt`, and let its descriptors survive an exec."""
+        for fd in self.fds:
+            os.set_inheritable(fd, True)
+        return ":".join(map(str, (self.pid, *self.fds, int(self.ipc))))
+
+    def take_back(self) -> None:
+        """Undo `hand_over`, when the exec did not happen."""
+        for fd in self.fds:
+            os.set_inheritable(fd, False)
+
+    @classmethod
+    def adopt(cls, described: str) -> Process:
+        """Take over the child that this process spawned before it replaced itself."""
+        pid, *fds, ipc = map(int, described.split(":"))
+        process = cls(pid, fds, bool(ipc))
+        process.take_back()
+        return process
+
+
+def spawn(options: ProcessOptions) -> Process:
+    """Start the child, in a session of its own, and return once its exec has worked.
+
+    stdin is inherited, 1, 2 and 3 go to the monitor, all signals are at their
+    defaults, no other descriptor is open. Raises SpawnError, with libuv's errno.
+    """
+    env = dict(os.environ if options.env is None else options.env)
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for _ in range(2):
+            _add_pipe(ours, theirs)
+            fcntl_quietly(ours[-1], _F_SETPIPE_SZ, _PIPE_BYTES)
+        if options.ipc:
+            env["NODE_CHANNEL_FD"] = str(_IPC_FD)
+            env["NODE_CHANNEL_SERIALIZATION_MODE"] = "json"
+            _add_socketpair(ours, theirs)
+        else:
+            _add_pipe(ours, theirs)
+        plain = (options.cwd, options.uid, options.gid) == (None, None, None)
+        start = _posix_spawn if plain else _fork_exec
+        pid = start(options, env, theirs)
+    except OSError as error:
+        for fd in ours:
+            os.close(fd)
+        raise SpawnError(error.errno, _explain(options, error)) from error
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    for fd in ours:
+        os.set_blocking(fd, False)
+    return Process(pid, ours, options.ipc)
+
+
+def fcntl_quietly(fd: int, command: int, value: int) -> None:
+    """Ask for what is nice to have."""
+    try:
+        fcntl(fd, command, value)
+    except OSError:
+        pass
+
+
+def _add_pipe(ours: list[int], theirs: list[int]) -> None:
+    # Real pipes, not socketpairs: a child may open /dev/stdout, which fails with
+    # ENXIO on a socket.
+    read, write = os.pipe()
+    ours.append(_above_stdio(read))
+    theirs.append(_above_stdio(write))
+
+
+def _add_socketpair(ours: list[int], theirs: list[int]) -> None:
+    from _socket import socketpair
+
+    mine, its = socketpair()
+    ours.append(_above_stdio(mine.detach()))
+    theirs.append(_above_stdio(its.detach()))
+
+
+def _above_stdio(fd: int) -> int:
+    # If forza was started with 0, 1 or 2 closed, a pipe may get such a number, and
+    # be overwritten when the child's own descriptors are put in place.
+    if fd > _IPC_FD:
+        return fd
+    moved = fcntl(fd, F_DUPFD_CLOEXEC, _IPC_FD + 1)
+    os.close(fd)
+    return moved
+
+
+def _posix_spawn(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
+    # posix_spawn stops the monitor only until the exec, copies no page tables and
+    # reports a failed exec as an error; glibc does it with CLONE_VFORK.
+    actions: list[tuple[int, int] | tuple[int, int, int]] = [
+        (POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 1)
+    ]
+    actions += [
+        (POSIX_SPAWN_CLOSE, fd)
+        for fd in map(int, os.listdir("/proc/self/fd"))
+        if fd > _IPC_FD
+    ]
+    file = _find(options.file, env)
+    args: Sequence[str] = options.args
+    for attempt in range(2):
+        try:
+            return os.posix_spawn(
+                file,
+                args,
+                env,
+                file_actions=actions,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_RESETTABLE,
+            )
+        except OSError as error:
+            # A script without a #! line: execvp, and so libuv, gives it to the shell.
+            if error.errno != errno.ENOEXEC or attempt:
+                raise
+            file, args = "/bin/sh", ["/bin/sh", file, *args[1:]]
+    raise AssertionError("unreachable")
+
+
+def _fork_exec(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
+    # posix_spawn cannot change directory or user. Only a library user gets here.
+    from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
+    from subprocess import Popen
+
+    def set_up() -> None:
+        for target, fd in enumerate(fds, 1):
+            os.dup2(fd, target)
+        for signum in _RESETTABLE:
+            signal(signum, SIG_DFL)
+        pthread_sigmask(SIG_SETMASK, ())
+
+    child = Popen(  # noqa: S603
+        options.args,
+        executable=_find(options.file, env),
+        env=env,
+        cwd=options.cwd,
+        user=options.uid,
+        group=options.gid,
+        extra_groups=[] if options.uid is not None and os.getuid() == 0 else None,
+        start_new_session=True,
+        pass_fds=(*fds, _IPC_FD),
+        preexec_fn=set_up,
+    )
+    child.returncode = 0  # The monitor reaps it, not Popen.
+    return child.pid
+
+
+def _find(file: str, env: Mapping[str, str]) -> str:
+    """Look a program up in the child's PATH, as `execvp` would."""
+    if "/" in file:
+        return file
+    denied = False
+    for folder in env.get("PATH", os.defpath).split(":"):
+        candidate = f"{folder or '.'}/{file}"
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+        denied = denied or os.path.isfile(candidate)
+    missing = errno.EACCES if denied else errno.ENOENT
+    raise OSError(missing, os.strerror(missing))
+
+
+def _explain(options: ProcessOptions, error: OSError) -> str:
+    reason = (error.strerror or str(error)).lower()
+    if error.errno == errno.ENOENT:
+        if options.cwd is not None and not os.path.isdir(options.cwd):
+            return f"cannot run {options.file} in {options.cwd}: {reason}"
+        if "/" in options.file and os.path.exists(options.file):
+            return f"cannot run {options.file}: the interpreter it names is missing"
+        if "/" not in options.file:
+            return f"cannot run {options.file}: command not found"
+    return f"cannot run {options.file}: {reason}"
+
+
+class Pipe:
+    """The monitor's end of one of the child's pipes, read as it fills (`uv_pipe_t`).
+
+    `read_cb` gets each read's bytes; `close_cb` is called once, at end of file.
+    """
+
+    __slots__ = ("_close_cb", "_fd", "_loop", "_read_cb", "_rest", "_stopped", "_timer")
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        fd: int,
+        read_cb: ReadCallback,
+        close_cb: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        self._fd = fd
+        self._read_cb = read_cb
+        self._close_cb = close_cb
+        self._rest = 0.0
+        self._stopped = True
+        self._timer: TimerHandle | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def read_start(self) -> None:
+        """Begin to read, or go on."""
+        if self._stopped and self._fd >= 0:
+            self._stopped = False
+            if self._timer is None:
+                self._loop.add_reader(self._fd, self._readable)
+
+    def read_stop(self) -> None:
+        """Leave what comes in the pipe; once it is full, the child waits."""
+        if not self._stopped:
+            self._stopped = True
+            if self._timer is None:
+                self._loop.remove_reader(self._fd)
+
+    def drain(self) -> None:
+        """Read all that is there now: at most what fits in the pipe."""
+        left = _PIPE_BYTES
+        while self._fd >= 0 and left > 0 and (size := self._read()) > 0:
+            left -= size
+
+    def close(self) -> None:
+        """Stop for good; `close_cb` is called if it was not yet."""
+        if self._fd < 0:
+            return
+        self.read_stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        self._close_cb()
+
+    def _read(self) -> int:
+        try:
+            data = os.read(self._fd, _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return -1
+        except OSError:  # a socket whose other end died with our words unread
+            data = b""
+        if data:
+            self._read_cb(data)
+        else:
+            self.close()
+        return len(data)
+
+    def _readable(self) -> None:
+        if self._is_trickle(self._read()) and not self._stopped:
+            self._loop.remove_reader(self._fd)
+            self._timer = self._loop.call_later(self._rest, self._rested)
+
+    def _rested(self) -> None:
+        self._timer = None
+        if self._stopped:
+            return
+        if self._is_trickle(self._read()) and not self._stopped:
+            self._timer = self._loop.call_later(self._rest, self._rested)
+        elif not self._stopped:
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _is_trickle(self, size: int) -> bool:
+        if 0 < size < _TRICKLE:
+            self._rest = min(_REST_MOST, self._rest * 2 or 0.001)
+            return True
+        self._rest = self._rest / 2 if size > 0 else 0.0
+        return False

@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Report the app's birth and death."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from forza import _process
+    from forza._monitor import Monitor
+
+_SET_UP = {126: "not executable", 127: "not found"}
+
+
+class Process:
+    """Send `health/process/spawn` once the exec has worked, and `health/process/exit`
+    as the very last event.
+
+    The exit's `description` is the status in decimal, as a shell reports it (128 +
+    signal); `meta` has `code`, or `signal` and perhaps `core`, and the `reason` in a
+    word: `exit`, `signal:KILL`, `not found`, `not executable`.
+    """
+
+    def __init__(self, monitor: Monitor, options: Mapping[str, str]) -> None:
+        self._monitor = monitor
+        self._spawned = False
+
+    async def run(self) -> None:
+        """Nothing to do between the two."""
+
+    def process_spawned(self, process: _process.Process) -> None:
+        self._spawned = True
+        self._monitor.send("health/process/spawn", 1.0, lifecycle=True)
+
+    def process_exit(self, exit_status: int, term_signal: int) -> None:
+        ended = self._monitor.ended
+        code = 128 + term_signal if term_signal else exit_status
+        meta: dict[str, object]
+        if term_signal:
+            name = _signal_name(term_signal)
+            reason = f"signal:{name.removeprefix('SIG')}"
+            meta = {"signal": name, "reason": reason}
+            if ended is not None and ended.core:
+                meta["core"] = True
+        else:
+            reason = "exit" if self._spawned else _SET_UP.get(exit_status, "exit")
+            meta = {"code": exit_status, "reason": reason}
+        self._monitor.send("health/process/exit", 1.0, str(code), meta, lifecycle=True)
+
+
+def _signal_name(number: int) -> str:
+    # The C module: `signal` itself costs hundreds of enum members.
+    import _signal
+
+    for name, value in vars(_signal).items():
+        if value == number and name.startswith("SIG") and name[3] != "_":
+            return name
+    return f"SIG{number}"

@@ -1,0 +1,93 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Open a sink, a place that events go to, by its URL.
+
+A sink has a `name`, `write(batch, lifecycle)`, which never waits, and the coroutine
+`close(timeout)`, which flushes and returns how many events it could not deliver.
+"""
+
+from __future__ import annotations
+
+from forza._errors import PortError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from forza._monitor import Monitor
+
+    class Sink(Protocol):
+        @property
+        def name(self) -> str: ...
+        def write(self, batch: bytes, lifecycle: bool = False) -> None: ...
+        def abandon(self) -> None: ...
+        async def close(self, timeout: float) -> int: ...
+
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 1337
+SCHEMES = ("tcp", "file", "stdout")
+
+
+def check(url: str) -> None:
+    """Raise UsageError if `url` can never be opened."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme not in SCHEMES:
+        known = ", ".join(f"{scheme}:" for scheme in SCHEMES)
+        raise UsageError(f"cannot send to '{url}': it must begin with one of {known}")
+    if scheme == "tcp":
+        servers(rest)
+    elif scheme == "file" and not file_path(rest):
+        raise UsageError(f"cannot send to '{url}': it names no file")
+    elif scheme == "stdout" and rest.strip("/"):
+        raise UsageError(f"cannot send to '{url}': nothing may follow 'stdout:'")
+
+
+def open_sink(url: str, monitor: Monitor, limit: int) -> Sink:
+    """Open the sink that `url` names; it holds back at most `limit` bytes.
+
+    Raises UsageError for a bad URL and SinkError if what it names cannot be had.
+    """
+    check(url)
+    scheme, _, rest = url.partition(":")
+    if scheme == "tcp":
+        from forza.sinks.tcp import Tcp
+
+        return Tcp(monitor, url, servers(rest), limit)
+    if scheme == "file":
+        from forza.sinks.file import open_file
+
+        return open_file(monitor, url, file_path(rest), limit)
+    from forza.sinks.file import open_stdout
+
+    return open_stdout(monitor, limit)
+
+
+def file_path(rest: str) -> str:
+    """Return the path in `file:PATH` or `file:///PATH`."""
+    return rest[2:] if rest.startswith("///") else rest
+
+
+def servers(rest: str) -> list[tuple[str, int]]:
+    """Return the hosts and ports in `HOST[:PORT][,HOST[:PORT]…]`."""
+    return [server(item) for item in rest.removeprefix("//").split(",")]
+
+
+def server(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`, `[IPV6]:PORT` or a bare host."""
+    if text.startswith("["):
+        host, _, after = text[1:].partition("]")
+        number = after.removeprefix(":")
+    elif text.count(":") > 1:  # a bare IPv6 address
+        host, number = text, ""
+    else:
+        host, _, number = text.partition(":")
+    return host or DEFAULT_HOST, port(number) if number else DEFAULT_PORT
+
+
+def port(text: str) -> int:
+    """Return the port that `text` names."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if not 0 < number < 65536:
+        raise PortError(f"bad port '{text}': it must be a number from 1 to 65535")
+    return number

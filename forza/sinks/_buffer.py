@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Hold what a sink has not taken yet, within a bound."""
+
+from __future__ import annotations
+
+from collections import deque
+from time import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Item = tuple[bytes, bool]
+
+# What Python needs to hold one batch, besides its bytes.
+_OVERHEAD = 128
+
+
+class Dropped:
+    """What had to be dropped: how many events, their bytes, and since when."""
+
+    __slots__ = ("bytes", "count", "since")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.bytes = 0
+        self.since = round(time(), 3)
+
+
+class Buffer:
+    """A queue of batches of at most `limit` bytes: when it is full, the oldest go.
+
+    Lifecycle events (spawn, start, exit, …) go only when nothing else is left.
+    """
+
+    __slots__ = ("_kept", "_limit", "_queue", "dropped", "size")
+
+    def __init__(self, limit: int) -> None:
+        self.size = 0
+        self.dropped: Dropped | None = None
+        self._limit = limit
+        # Lifecycle events that the dropping has passed by: older than the queue.
+        self._kept: deque[Item] = deque()
+        self._queue: deque[Item] = deque()
+
+    def push(self, batch: bytes, lifecycle: bool) -> None:
+        """Append a batch, and drop the oldest ones if it no longer fits."""
+        self._queue.append((batch, lifecycle))
+        self.size += len(batch) + _OVERHEAD
+        while self.size > self._limit:
+            if self._queue:
+                oldest = self._queue.popleft()
+                if oldest[1]:
+                    self._kept.append(oldest)
+                    continue
+            else:
+                oldest = self._kept.popleft()
+            self._drop(oldest[0])
+
+    def push_back(self, item: Item) -> None:
+        """Put a batch that was popped back in front, to be sent again whole."""
+        self._kept.appendleft(item)
+        self.size += len(item[0]) + _OVERHEAD
+
+    def pop(self) -> Item | None:
+        """Take out the oldest batch."""
+        queue = self._kept or self._queue
+        if not queue:
+            return None
+        item = queue.popleft()
+        self.size -= len(item[0]) + _OVERHEAD
+        return item
+
+    def take_dropped(self) -> Dropped | None:
+        """Return what was dropped since the last time, if anything."""
+        dropped, self.dropped = self.dropped, None
+        return dropped
+
+    def events(self) -> int:
+        """Count the events held: each is one line."""
+        return sum(
+            batch.count(b"\n")
+            for queue in (self._kept, self._queue)
+            for batch, _ in queue
+        )
+
+    def _drop(self, batch: bytes) -> None:
+        self.size -= len(batch) + _OVERHEAD
+        if self.dropped is None:
+            self.dropped = Dropped()
+        self.dropped.count += batch.count(b"\n")
+        self.dropped.bytes += len(batch)

@@ -1,0 +1,228 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Write batches to a descriptor as fast as it takes them, and no faster."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from forza.sinks._buffer import Buffer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import TimerHandle
+    from collections.abc import Callable
+
+    from forza._monitor import Monitor
+
+# The app's pipes are left alone while a sink that is keeping up takes a full buffer:
+# so a burst arrives whole. How long an app may be held up by a sink that is not:
+# once _CREDIT seconds, and _SHARE of its time in the long run. After that the sink
+# counts as slow, and drops its oldest batches until it has caught up.
+_KEEPS_UP = 0.2
+_CREDIT = 0.5
+_SHARE = 0.03
+_DISK_RETRY = 1.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Stream:
+    """The writing half of a sink: a buffer, and the descriptor that empties it.
+
+    `lost_cb(error)` is called when the descriptor fails; what was not written whole
+    stays, and is written again, whole, to the next descriptor.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_credit",
+        "_credit_time",
+        "_current",
+        "_disk_timer",
+        "_empty_cb",
+        "_fd",
+        "_held_since",
+        "_high",
+        "_lost_cb",
+        "_monitor",
+        "_name",
+        "_offset",
+        "_patience",
+        "_slow",
+    )
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        name: str,
+        limit: int,
+        lost_cb: Callable[[OSError], object],
+    ) -> None:
+        self._monitor = monitor
+        self._name = name
+        self._lost_cb = lost_cb
+        self._buffer = Buffer(limit)
+        self._high = limit // 2
+        self._fd = -1
+        self._current: tuple[bytes, bool] | None = None
+        self._offset = 0
+        self._empty_cb: Callable[[], object] | None = None
+        self._disk_timer: TimerHandle | None = None
+        self._patience: TimerHandle | None = None
+        self._held_since = 0.0
+        self._slow = False
+        self._credit = _CREDIT
+        self._credit_time = monitor.loop.time()
+
+    @property
+    def empty(self) -> bool:
+        return self._current is None and not self._buffer.size
+
+    def events(self) -> int:
+        """Count the events not written yet, and those dropped but not announced."""
+        dropped = self._buffer.dropped
+        current = self._current[0].count(b"\n") if self._current else 0
+        return self._buffer.events() + current + (dropped.count if dropped else 0)
+
+    def write(self, batch: bytes, lifecycle: bool = False) -> None:
+        """Write now if the descriptor takes it, else later."""
+        if self._fd >= 0 and self.empty:
+            self._current = batch, lifecycle
+            if not self._push_on():
+                self._wait()
+            return
+        self._buffer.push(batch, lifecycle)
+        if self._buffer.size > self._high and self._fd >= 0:
+            self._hold()
+
+    def attach(self, fd: int) -> None:
+        """Write to `fd` from now on: first of all what has been kept."""
+        self._fd = fd
+        self._offset = 0
+        self._announce()
+        self._more()
+
+    def detach(self) -> None:
+        """Forget the descriptor, keep what it has not taken."""
+        if self._fd < 0:
+            return
+        self._stop_waiting()
+        self._release()
+        self._fd = -1
+        if self._current is not None:
+            self._buffer.push_back(self._current)
+            self._current = None
+
+    def when_empty(self, callback: Callable[[], object]) -> None:
+        """Call back as soon as all is written: perhaps now."""
+        self._empty_cb = callback
+        if self.empty:
+            callback()
+
+    def _push_on(self) -> bool:
+        """Write what is in hand; say whether the descriptor took all of it."""
+        assert self._current is not None
+        batch = self._current[0]
+        try:
+            written = os.write(
+                self._fd,
+                memoryview(batch)[self._offset :] if self._offset else batch,
+            )
+        except (BlockingIOError, InterruptedError):
+            written = 0
+        except OSError as error:
+            if error.errno not in _FULL:
+                self._lost_cb(error)
+                return True
+            written = 0
+        self._offset += written
+        if self._offset < len(batch):
+            return False
+        self._current = None
+        self._offset = 0
+        return True
+
+    def _more(self) -> None:
+        self._disk_timer = None
+        while self._fd >= 0:
+            if self._current is None:
+                self._current = self._buffer.pop()
+                if self._current is None:
+                    break
+            if not self._push_on():
+                self._wait()
+                if self._buffer.size < self._high // 2:
+                    self._release()
+                    self._announce()
+                return
+        if self._fd < 0:
+            return
+        self._stop_waiting()
+        self._release()
+        self._slow = False
+        self._announce()
+        if self._empty_cb is not None and self.empty:
+            self._empty_cb()
+
+    def _wait(self) -> None:
+        if self._disk_timer is not None:
+            return
+        try:
+            self._monitor.loop.add_writer(self._fd, self._more)
+        except PermissionError:  # a regular file, on a disk that is full
+            self._disk_timer = self._monitor.loop.call_later(_DISK_RETRY, self._more)
+
+    def _stop_waiting(self) -> None:
+        if self._disk_timer is not None:
+            self._disk_timer.cancel()
+            self._disk_timer = None
+        self._monitor.loop.remove_writer(self._fd)
+
+    def _announce(self) -> None:
+        """Say in-band what was dropped, once it can be said."""
+        dropped = self._buffer.take_dropped()
+        if dropped is not None:
+            self._monitor.send(
+                "telemetry/dropped",
+                dropped.count,
+                meta={
+                    "bytes": dropped.bytes,
+                    "since": dropped.since,
+                    "reason": "buffer full",
+                    "sink": self._name,
+                },
+                lifecycle=True,
+            )
+
+    def _hold(self) -> None:
+        """Let the app's output wait in its pipes, if there is patience left."""
+        if self._slow or self._patience is not None or self._disk_timer is not None:
+            return
+        loop = self._monitor.loop
+        now = loop.time()
+        earned = _SHARE * (now - self._credit_time)
+        self._credit = min(_CREDIT, self._credit + earned)
+        self._credit_time = self._held_since = now
+        if self._credit <= 0:
+            self._slow = True
+            return
+        self._monitor.hold(self)
+        self._patience = loop.call_later(_KEEPS_UP + self._credit, self._give_up)
+
+    def _release(self) -> None:
+        if self._patience is None:
+            return
+        self._patience.cancel()
+        self._patience = None
+        held = self._monitor.loop.time() - self._held_since
+        self._credit -= max(0.0, held - _KEEPS_UP)
+        self._monitor.release(self)
+
+    def _give_up(self) -> None:
+        if self._monitor.ended:
+            # The app is gone and waits for nobody; the flush time-out is the bound.
+            self._patience = self._monitor.loop.call_later(_CREDIT, self._give_up)
+            return
+        self._slow = True
+        self._release()

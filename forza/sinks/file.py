@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Send events to a file, or to standard output: a pipe, a terminal or a file."""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISREG
+
+from forza._errors import SinkError
+from forza._wait import settle, wait
+from forza.sinks._stream import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import Future
+    from collections.abc import Callable
+
+    from forza._monitor import Monitor
+
+_STDOUT = 1
+
+
+class Descriptor:
+    """Write batches to one descriptor; when it fails for good, drop them, counted."""
+
+    __slots__ = ("_fd", "_flushed", "_monitor", "_render", "_stream", "name", "write")
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        name: str,
+        fd: int,
+        limit: int,
+        render: Callable[[bytes], bytes] | None = None,
+    ) -> None:
+        self.name = name
+        self._monitor = monitor
+        self._fd = fd
+        self._render = render
+        self._flushed: Future[None] | None = None
+        self._stream = Stream(monitor, name, limit, self._failed)
+        self.write = self._stream.write if render is None else self._write_rendered
+        self._stream.attach(fd)
+
+    def _write_rendered(self, batch: bytes, lifecycle: bool = False) -> None:
+        assert self._render is not None
+        self._stream.write(self._render(batch), lifecycle)
+
+    def _failed(self, error: OSError) -> None:
+        reason = os.strerror(error.errno or 0).lower()
+        self._monitor.say(f"cannot write to {self.name}: {reason}; its events are lost")
+        self._stream.detach()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Give up flushing, now."""
+        if self._flushed is not None:
+            settle(self._flushed)
+
+    async def close(self, timeout: float) -> int:
+        """Flush and close; return how many events could not be written."""
+        loop = self._monitor.loop
+        self._flushed = flushed = loop.create_future()
+        self._stream.when_empty(lambda: settle(flushed))
+        await wait(loop, flushed, timeout)
+        left = self._stream.events()
+        self._stream.detach()
+        if self._fd != _STDOUT:
+            os.close(self._fd)
+        return left
+
+
+def open_file(monitor: Monitor, name: str, path: str, limit: int) -> Descriptor:
+    """Append to a file, which is made (0644) if it is not there."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        fd = os.open(path, flags, 0o644)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SinkError(f"cannot write to {path}: {reason}") from error
+    return Descriptor(monitor, name, fd, limit)
+
+
+def open_stdout(monitor: Monitor, limit: int) -> Descriptor:
+    """Write events to standard output: readable on a terminal, else as they are."""
+    render = None
+    if os.isatty(_STDOUT):
+        from forza._readable import Renderer
+
+        render = Renderer(colour=not os.environ.get("NO_COLOR")).render
+    return Descriptor(monitor, "stdout:", _unblocked(), limit, render)
+
+
+def _unblocked() -> int:
+    """Return a non-blocking descriptor for standard output.
+
+    O_NONBLOCK is a property of what is open, which the shell and others share: so
+    the pipe or terminal is opened anew. A socket cannot be, and stays blocking; so
+    does a file, whose offset is shared too and which never blocks.
+    """
+    try:
+        if S_ISREG(os.fstat(_STDOUT).st_mode):
+            return _STDOUT
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        return os.open("/proc/self/fd/1", flags)
+    except OSError:
+        return _STDOUT
