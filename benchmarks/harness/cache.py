@@ -31,6 +31,10 @@ BENCHMARKS = Path(__file__).resolve().parent.parent
 REPOSITORY = BENCHMARKS.parent
 CACHE = BENCHMARKS / ".cache"
 INSTALL_TIMEOUT = 900.0
+REPORTED = (
+    *("forza", "uvloop", "orjson", "psutil", "node"),
+    *("supervisor", "circus", "pm2", "forever", "s6", "runit", "honcho"),
+)
 COMPILE = ("cc", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -61,14 +65,12 @@ def run(*argv: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-@functools.cache
 def installed_versions() -> dict[str, str]:
     """Return the versions of what has been installed so far."""
-    found = {}
+    found = {"node": node_version()}
     for info in CACHE.glob("venv-*/lib/python*/site-packages/*.dist-info"):
         package, _, version = info.name.removesuffix(".dist-info").partition("-")
-        if package not in ("pip", "setuptools"):
-            found[package] = version
+        found[package] = version
     for home in CACHE.glob("npm-*"):
         package = home.name.removeprefix("npm-")
         with suppress(OSError):
@@ -76,11 +78,17 @@ def installed_versions() -> dict[str, str]:
             found[package] = json.loads(manifest.read_text())["version"]
     for archive in CACHE.glob("deb-*/downloads/*.deb"):
         package, version, _ = archive.name.split("_")
-        if not package.startswith("lib"):
-            found[package] = version
-    with suppress(UnavailableError):
-        found["node"] = run(node(), "--version").strip().removeprefix("v")
-    return dict(sorted(found.items()))
+        found[package] = version
+    return {name: found[name] for name in REPORTED if name in found}
+
+
+@functools.cache
+def node_version() -> str:
+    """Return the version of the node that runs the apps."""
+    try:
+        return run(node(), "--version").strip().removeprefix("v")
+    except UnavailableError as error:
+        return str(error)
 
 
 def compiled(name: str) -> Path:

@@ -15,7 +15,7 @@ from .cache import UnavailableError
 from .results import emit, note
 from .subjects import SUBJECTS, Subject
 
-__all__ = ["installed", "parser"]
+__all__ = ["installed", "numbers", "parser"]
 
 
 def parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -57,12 +57,15 @@ def named_subjects(text: str) -> list[Subject]:
         subject
         for subject in SUBJECTS
         if any(
-            subject.name == word
-            if word in exact
-            else subject.name.startswith(word)
+            subject.name == word if word in exact else subject.name.startswith(word)
             for word in words
         )
     ]
+
+
+def numbers(text: str) -> list[int]:
+    """Read whole numbers between commas."""
+    return [int(word) for word in text.split(",")]
 
 
 def installed(

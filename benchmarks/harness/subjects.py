@@ -44,6 +44,7 @@ class Subject:
     lines = 5_000_000
     """How many log lines it gets through in some seconds."""
     most_drones = 100
+    is_forza = False
 
     def install(self) -> None:
         """Install it; raise UnavailableError if that cannot be done here."""
@@ -71,6 +72,7 @@ class Forza(Subject):
     name = "forza"
     shows = "python -m forza -h 127.0.0.1 -p PORT -- CMD"
     sends_events = True
+    is_forza = True
     environment: dict[str, str] = {}
     options: tuple[str, ...] = ()
 
@@ -233,7 +235,10 @@ class Pm2(Subject):
 
     def prepare(self, cell: Cell, apps: Sequence[Argv], port: int) -> None:
         super().prepare(cell, apps, port)
-        self.home = {"PM2_HOME": str(cell.path / "pm2"), "PM2_DISABLE_VERSION_CHECK": "1"}
+        self.home = {
+            "PM2_HOME": str(cell.path / "pm2"),
+            "PM2_DISABLE_VERSION_CHECK": "1",
+        }
         entries = [self.entry(cell, i, app) for i, app in enumerate(apps)]
         self.config = cell.write("apps.json", json.dumps({"apps": entries}))
 
@@ -280,7 +285,9 @@ class Forever(Subject):
             script = cell.path / app[1]
             if not script.exists():
                 script.touch()
-            files = [f"{cell.path}/forever-{i}{end}" for end in (".log", ".out", ".err")]
+            files = [
+                f"{cell.path}/forever-{i}{end}" for end in (".log", ".out", ".err")
+            ]
             cell.spawn(
                 [
                     *(self.programs / "forever", "start", "-a", "-s"),
@@ -330,7 +337,9 @@ class S6(Subject):
         for i in range(len(self.apps)):
             read_end, write_end = os.pipe()
             with open(read_end, "rb") as stdin, open(write_end, "wb") as stdout:
-                cell.spawn([supervise, f"{cell.path}/app{i}"], NOTHING, stdout, self.paths)
+                cell.spawn(
+                    [supervise, f"{cell.path}/app{i}"], NOTHING, stdout, self.paths
+                )
                 cell.spawn([supervise, f"{cell.path}/log{i}"], stdin, None, self.paths)
 
     def log_files(self, cell: Cell) -> list[Path]:
