@@ -15,7 +15,8 @@ _IFREQ_BYTES = 40
 
 def host_name() -> str:
     """Return that address, or the host's name if there is none."""
-    with socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC) as sock:
+    sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
+    try:
         for _, name in if_nameindex():
             request = name.encode()[: _NAME_BYTES - 1].ljust(_IFREQ_BYTES, b"\0")
             try:
@@ -25,4 +26,6 @@ def host_name() -> str:
             address = answer[20:24]
             if address[0] != 127:
                 return inet_ntoa(address)
+    finally:
+        sock.close()
     return uname().nodename

@@ -127,9 +127,17 @@ def _public(module: ModuleType) -> dict[str, object]:
 
 def _stand_ins() -> dict[str, dict[str, object]]:
     """Return, for each module to replace, all that its importer takes from it."""
+    import _collections
+    import _collections_abc
     import _datetime
+    import _functools
     import _signal
     import _socket
+    import _thread
+    import _warnings
+
+    class main:
+        ident = _thread.get_ident()
 
     return {
         # uvloop: SSLContext to check arguments, the others inside SSLProtocol only.
@@ -175,6 +183,23 @@ def _stand_ins() -> dict[str, dict[str, object]]:
             "socket": _Later("socket", "socket"),
             "AddressFamily": int,
             "SocketKind": int,
+        },
+        # uvloop takes the types that are written in C; debug builds of it count handles.
+        "collections": {
+            "deque": _collections.deque,
+            "OrderedDict": _collections.OrderedDict,
+            "Counter": _Later("collections", "Counter"),
+            "abc": _collections_abc,
+        },
+        "functools": {"partial": _functools.partial},
+        # _weakrefset, for uvloop's weakref: one type.
+        "types": {"GenericAlias": type(list[int])},
+        # uvloop
+        "warnings": {"warn": _warnings.warn},
+        # uvloop: a thread to shut its executor down, and which one is the main one.
+        "threading": {
+            "Thread": _Later("threading", "Thread"),
+            "main_thread": lambda: main,
         },
         # _asyncio: the policy when no loop runs, and what repr() and stacks show.
         "asyncio.events": _later("asyncio.events", "get_event_loop_policy"),
@@ -273,6 +298,8 @@ def _load_lean() -> Callable[[], AbstractEventLoop]:
             if name not in sys.modules:
                 _place(name, names)
                 placed.append(name)
+        sys.modules["collections.abc"] = sys.modules["_collections_abc"]
+        placed.append("collections.abc")
         names = _asyncio_names()
         vars(asyncio).update(names)
         import orjson  # noqa: F401
@@ -305,7 +332,7 @@ def _take_away(name: str) -> None:
     sys.modules.pop(name, None)
     parent, _, child = name.rpartition(".")
     if parent in sys.modules:
-        delattr(sys.modules[parent], child)
+        vars(sys.modules[parent]).pop(child, None)
 
 
 def _is_tested() -> bool:
@@ -385,7 +412,7 @@ def _check(new_loop: Callable[[], AbstractEventLoop]) -> None:
             raise ImportError(f"{name} was imported")
 
 
-def settle() -> None:
+def settle(loop: object) -> None:
     """Give back the memory that only start-up, or a burst, needed.
 
     Whatever a platform lacks (glibc, /proc, madvise) is left out.
@@ -393,49 +420,46 @@ def settle() -> None:
     import gc
 
     gc.collect()
-    for step in _trim_heap, _drop_zero_pages, _unmap_clean_file_pages:
+    for step, args in ((_drop_buffer, (loop,)), (_unmap_clean_file_pages, ()), (_trim_heap, ())):
         try:
-            step()
-        except (ImportError, OSError, ValueError):
+            step(*args)
+        except (ImportError, AttributeError, OSError, ValueError):
             continue  # musl has no malloc_trim, gVisor no pagemap
 
 
-def _trim_heap() -> None:
-    # Real: malloc keeps what is freed below its highest block in use.
-    _libc("malloc_trim", 0)
+def _drop_buffer(loop: object) -> None:
+    """Give back the pages of the loop that hold only zeros: they read the same after.
 
-
-def _drop_zero_pages() -> None:
-    # Real: uvloop's loop contains a buffer of 256 kB for its stream transports, of
-    # which forza has none, and allocating it has touched every page.  A private page
-    # that holds only zeros reads the same after the kernel has taken it back.
+    Real memory: uvloop's Loop contains a buffer of 256 kB for its stream transports,
+    of which forza has none, and making the loop has touched every page of it.  Only
+    the loop's own pages are looked at, since nothing is allocated inside them while we
+    look.
+    """
     zeros = bytes(PAGE)
-    with (
-        open("/proc/self/mem", "rb", 0) as memory,
-        open("/proc/self/pagemap", "rb", 0) as pagemap,
-    ):
-        for start, end, mode, path, _ in _mappings():
-            if mode != b"rw-p" or path[:1] == b"/" or path == b"[stack]":
-                continue
-            pagemap.seek(start // PAGE * 8)
-            entries = pagemap.read((end - start) // PAGE * 8)
-            for address, entry in zip(
-                range(start, end, PAGE), memoryview(entries).cast("Q"), strict=False
-            ):
-                if entry >> 63:  # present
-                    memory.seek(address)
-                    if memory.read(PAGE) == zeros:
-                        _madvise_dont_need(address, address + PAGE)
+    end = id(loop) + type(loop).__basicsize__
+    with open("/proc/self/mem", "rb", 0) as memory:
+        for address in range(-(-id(loop) // PAGE) * PAGE, end - PAGE + 1, PAGE):
+            memory.seek(address)
+            if memory.read(PAGE) == zeros:
+                _madvise_dont_need(address, address + PAGE)
 
 
 def _unmap_clean_file_pages() -> None:
-    # Not real, but counted: code that start-up ran and the steady state does not.
-    # The pages stay in the page cache, and come back from there when they are touched.
-    # Only mappings that nobody can write to and that smaps says have no page of their
-    # own: relocated data is read-only by now too, and dropping that would be a crash.
+    """Unmap code that start-up ran and the steady state may not.
+
+    Not real memory, but counted as resident: the pages stay in the page cache and
+    come back from there when they are touched.  Only mappings that nobody can write
+    to, and that smaps says have no page of their own: what the dynamic linker has
+    relocated is read-only by now too, and dropping that would be a crash.
+    """
     for start, end, mode, path, anonymous in _mappings():
         if path[:1] == b"/" and b"w" not in mode and anonymous == 0:
             _madvise_dont_need(start, end)
+
+
+def _trim_heap() -> None:
+    """Real memory: malloc keeps what is freed until it is told to look."""
+    _libc("malloc_trim")(0)
 
 
 def _mappings() -> list[tuple[int, int, bytes, bytes, int]]:
@@ -455,21 +479,21 @@ def _mappings() -> list[tuple[int, int, bytes, bytes, int]]:
 
 
 def _madvise_dont_need(start: int, end: int) -> None:
-    _libc("madvise", start, end - start, 4)
+    _libc("madvise")(start, end - start, 4)
 
 
-def _libc(name: str, *args: int) -> None:
-    # ctypes itself would cost 0.3 MB for this.
-    import _ctypes
+def _libc(name: str) -> Callable[..., int]:
+    """Return a function of the C library; ctypes itself would cost 0.3 MB for it."""
+    if name not in _functions:
+        import _ctypes
 
-    pointer = type("P", (_ctypes._SimpleCData,), {"_type_": "P"})
-    function = type(
-        "F",
-        (_ctypes.CFuncPtr,),
-        {"_flags_": _ctypes.FUNCFLAG_CDECL, "_restype_": pointer},
-    )
-    address = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)
-    function(address)(*map(pointer, args))
+        long = type("long", (_ctypes._SimpleCData,), {"_type_": "l"})
+        kind = {"_flags_": _ctypes.FUNCFLAG_CDECL, "_restype_": long}
+        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)
+        call = type("function", (_ctypes.CFuncPtr,), kind)(address)
+        _functions[name] = lambda *args: call(*map(long, args))
+    return _functions[name]
 
 
+_functions: dict[str, Callable[..., int]] = {}
 PAGE = os.sysconf("SC_PAGE_SIZE")

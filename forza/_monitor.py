@@ -77,8 +77,6 @@ class Monitor:
         loop: AbstractEventLoop | None = None,
         process: Process | None = None,
     ) -> None:
-        if ipc is None:
-            ipc = wants_ipc(args)
         self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
         self.process = process
         self.ended: Exit | None = None
@@ -395,10 +393,10 @@ class Monitor:
         self.send("telemetry/plugin", 0.0, text, {"plugin": name}, lifecycle=True)
 
 
-def wants_ipc(args: Sequence[str]) -> bool:
-    """Say whether descriptor 3 should be node's IPC channel: only for node itself.
+async def run(args: Sequence[str], **settings: Any) -> Exit:
+    """Run an app to its end and return how it ended; takes what `Monitor` takes.
 
-    Any other program would hand the channel's environment on to a node child whose
-    descriptor 3 is something else, and that node aborts at its start.
+    Cancelled, it stops the app first. Raises what `Monitor.start` raises.
     """
-    return os.path.basename(args[0]) in ("node", "nodejs")
+    async with Monitor(args, **settings) as monitor:
+        return await monitor.wait()

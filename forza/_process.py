@@ -23,7 +23,13 @@ _F_SETPIPE_SZ = 1031
 # The child may run this far ahead of the monitor before its write blocks. Four pages
 # of sixteen apps fit in what the kernel grants a user without asking (64 MiB).
 _PIPE_BYTES = 256 * 1024
-_READ_BYTES = 64 * 1024
+# A read is at most so large, and no larger than what makes so many bytes of events:
+# the shorter the lines, the more an event's own _EVENT_BYTES count.
+_READ_MOST = 64 * 1024
+_READ_LEAST = 1024
+_READ_FIRST = 8 * 1024
+_EVENTS_MOST = 256 * 1024
+_EVENT_BYTES = 256
 # A read of less than _TRICKLE bytes costs more to wake up for than to carry. After
 # one the pipe rests, twice as long each time, so that lines come in batches.
 _TRICKLE = 8 * 1024
@@ -37,7 +43,7 @@ class ProcessOptions:
     """Say what to run; the names are libuv's `uv_process_options_t`.
 
     `args` includes the program's own name, `env` of None is the monitor's own. `ipc`
-    makes descriptor 3 node's IPC channel; without it, it is a plain pipe.
+    makes descriptor 3 node's IPC channel, else it is a plain pipe; None chooses.
     """
 
     __slots__ = ("args", "cwd", "env", "file", "gid", "ipc", "uid")
@@ -50,7 +56,7 @@ class ProcessOptions:
         cwd: str | None = None,
         uid: int | None = None,
         gid: int | None = None,
-        ipc: bool = False,
+        ipc: bool | None = None,
     ) -> None:
         self.file = args[0]
         self.args = tuple(args)
@@ -58,7 +64,11 @@ class ProcessOptions:
         self.cwd = cwd
         self.uid = uid
         self.gid = gid
-        self.ipc = ipc
+        # Only for node itself: any other program would hand the channel's environment
+        # on to a node child of its own, whose descriptor 3 is something else, and
+        # which aborts at its start for that.
+        is_node = os.path.basename(self.file) in ("node", "nodejs")
+        self.ipc = is_node if ipc is None else ipc
 
 
 class Exit:
@@ -326,7 +336,16 @@ class Pipe:
     `read_cb` gets each read's bytes; `close_cb` is called once, at end of file.
     """
 
-    __slots__ = ("_close_cb", "_fd", "_loop", "_read_cb", "_rest", "_stopped", "_timer")
+    __slots__ = (
+        "_close_cb",
+        "_fd",
+        "_loop",
+        "_read_bytes",
+        "_read_cb",
+        "_rest",
+        "_stopped",
+        "_timer",
+    )
 
     def __init__(
         self,
@@ -339,6 +358,7 @@ class Pipe:
         self._fd = fd
         self._read_cb = read_cb
         self._close_cb = close_cb
+        self._read_bytes = _READ_FIRST
         self._rest = 0.0
         self._stopped = True
         self._timer: TimerHandle | None = None
@@ -381,16 +401,20 @@ class Pipe:
 
     def _read(self) -> int:
         try:
-            data = os.read(self._fd, _READ_BYTES)
+            data = os.read(self._fd, self._read_bytes)
         except (BlockingIOError, InterruptedError):
             return -1
         except OSError:  # a socket whose other end died with our words unread
             data = b""
-        if data:
-            self._read_cb(data)
-        else:
+        if not data:
             self.close()
-        return len(data)
+            return 0
+        size = len(data)
+        expansion = 1 + _EVENT_BYTES * data.count(b"\n") / size
+        fitting = int(_EVENTS_MOST / expansion)
+        self._read_bytes = max(_READ_LEAST, min(_READ_MOST, fitting))
+        self._read_cb(data)
+        return size
 
     def _readable(self) -> None:
         if self._is_trickle(self._read()) and not self._stopped:

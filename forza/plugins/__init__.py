@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
-from forza._errors import PluginError
+from forza._errors import ForzaError, PluginError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +66,7 @@ def load(
         name, factory = name_of(plugin), plugin
     try:
         made = factory(monitor, options.get(name, {}))
-    except PluginError:
+    except ForzaError:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
@@ -90,7 +88,7 @@ def find(name: str) -> Factory:
                 raise PluginError(unknown(name))
             module, _, attr = target.partition(":")
     try:
-        found = import_module(module)
+        found = __import__(module, None, None, ["*"])
         for part in attr.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
@@ -113,9 +111,7 @@ def _entry_points() -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=GROUP)}
 
 
-def number(
-    plugin: str, options: Mapping[str, str], name: str, default: float
-) -> float:
+def number(plugin: str, options: Mapping[str, str], name: str, default: float) -> float:
     """Return the option as a number above 0. Raises PluginError."""
     text = options.get(name)
     if text is None:
@@ -125,7 +121,5 @@ def number(
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise PluginError(
-            f"{plugin}: {name} must be a number above 0, not '{text}'"
-        )
+        raise PluginError(f"{plugin}: {name} must be a number above 0, not '{text}'")
     return value

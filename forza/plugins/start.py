@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from forza._errors import SinkError
 from forza.plugins import number
 
 TYPE_CHECKING = False
@@ -33,6 +34,8 @@ class Start:
         self._output: bytearray | None = bytearray()
         self._started = False
         self._reported = False
+        if monitor.start_log is not None:
+            prepare(monitor.start_log)
 
     async def run(self) -> None:
         await self._monitor.sleep(self._timeout)
@@ -79,9 +82,22 @@ class Start:
         self._reported = True
 
 
+def prepare(path: str) -> None:
+    """Make the start log, or empty it. Raises SinkError."""
+    try:
+        os.close(_open(path, os.O_TRUNC))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SinkError(f"cannot write the start log {path}: {reason}") from error
+
+
 def _append(path: str, line: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    fd = _open(path, os.O_APPEND)
     try:
         os.write(fd, line)
     finally:
         os.close(fd)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o644)

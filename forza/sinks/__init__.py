@@ -70,10 +70,11 @@ def file_path(rest: str) -> str:
 
 def servers(rest: str) -> list[tuple[str, int]]:
     """Return the hosts and ports in `HOST[:PORT][,HOST[:PORT]…]`."""
-    return [server(item) for item in rest.removeprefix("//").split(",")]
+    found = map(server, rest.removeprefix("//").split(","))
+    return [(host, number or DEFAULT_PORT) for host, number in found]
 
 
-def server(text: str) -> tuple[str, int]:
+def server(text: str) -> tuple[str, int | None]:
     """Return host and port of `HOST:PORT`, `[IPV6]:PORT` or a bare host."""
     if text.startswith("["):
         host, _, after = text[1:].partition("]")
@@ -82,7 +83,7 @@ def server(text: str) -> tuple[str, int]:
         host, number = text, ""
     else:
         host, _, number = text.partition(":")
-    return host or DEFAULT_HOST, port(number) if number else DEFAULT_PORT
+    return host or DEFAULT_HOST, port(number) if number else None
 
 
 def port(text: str) -> int:

@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from time import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
+
     Item = tuple[bytes, bool]
+else:
+    from _collections import deque  # without the Python half of `collections`
 
 # What Python needs to hold one batch, besides its bytes.
 _OVERHEAD = 128
@@ -29,7 +32,8 @@ class Dropped:
 class Buffer:
     """A queue of batches of at most `limit` bytes: when it is full, the oldest go.
 
-    Lifecycle events (spawn, start, exit, …) go only when nothing else is left.
+    Lifecycle events (spawn, start, exit, …) go only when nothing else is left, and
+    the newest batch never, even if it alone is larger.
     """
 
     __slots__ = ("_kept", "_limit", "_queue", "dropped", "size")
@@ -46,8 +50,8 @@ class Buffer:
         """Append a batch, and drop the oldest ones if it no longer fits."""
         self._queue.append((batch, lifecycle))
         self.size += len(batch) + _OVERHEAD
-        while self.size > self._limit:
-            if self._queue:
+        while self.size > self._limit and len(self._kept) + len(self._queue) > 1:
+            if len(self._queue) > 1:
                 oldest = self._queue.popleft()
                 if oldest[1]:
                     self._kept.append(oldest)

@@ -72,14 +72,18 @@ class Descriptor:
 
 
 def open_file(monitor: Monitor, name: str, path: str, limit: int) -> Descriptor:
-    """Append to a file, which is made (0644) if it is not there."""
+    """Append to a file."""
+    return Descriptor(monitor, name, open_append(path), limit)
+
+
+def open_append(path: str) -> int:
+    """Open a file, made (0644) if it is not there. Raises SinkError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags, 0o644)
+        return os.open(path, flags, 0o644)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SinkError(f"cannot write to {path}: {reason}") from error
-    return Descriptor(monitor, name, fd, limit)
 
 
 def open_stdout(monitor: Monitor, limit: int) -> Descriptor:

@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""The text of `forza --help`, loaded only to be shown."""
+
+TEXT = """\
+usage: forza [OPTIONS] [--] COMMAND [ARG...]
+
+Run one app, and ship its metrics and logs as newline-delimited JSON. forza ends when
+the app ends, with the app's status. The app never waits for a server.
+
+examples:
+  forza -- node app.js                          show events on this terminal
+  forza -- node app.js > events.ndjson          as JSON, if it is no terminal
+  forza -h 127.0.0.1 -p 1337 -- node app.js     send them to a server
+                                                (try it: nc -k -l 1337)
+  forza -h a.example:1337 -h b.example:1337 -- node app.js
+                                                if one fails, the next takes over
+  forza --to tcp:a:1337 --to file:/var/log/app.ndjson -- node app.js
+                                                to both, each at its own speed
+
+where events go (default: standard output):
+  -h, --host [HOST[:PORT]]  a metrics server (default 127.0.0.1); repeat it to name
+                            servers that stand in for each other
+  -p, --port PORT           the port of the hosts before it (default 1337)
+      --to URL              tcp:HOST:PORT[,HOST:PORT...], file:PATH or stdout:;
+                            repeat it to send everything to each
+      --buffer BYTES        hold back so much for a server that is away (default 1M);
+                            when full, the oldest logs go first, and are counted
+      --flush-timeout SECS  time for the last events to leave (default 5)
+
+what is in them:
+      --hostname NAME       the field 'host' (default: the first IPv4 address)
+      --app-user USER       with --app-name: in 'meta.app' of every event
+      --app-name NAME
+      --plugin NAME         repeat it to choose among cpu, mem, logs, heartbeat,
+                            uptime, start, process (default: all, which is also a
+                            name); MODULE:ATTR or an installed plugin's name adds one
+      --cpu-interval SECS   seconds between two readings: cpu, mem, uptime (5) and
+                            heartbeat (90)
+      --start-timeout SECS  the app must say within this time that it has started (15)
+      --start-log FILE      write the first start event, good or bad, to FILE
+      --legacy-chunks       one log event per read, as forza 0.2 sent, not per line
+      --PLUGIN-OPTION VALUE an option of a plugin of your own
+
+the app:
+      --grace SECS          on SIGTERM, SIGINT, SIGHUP or SIGQUIT: pass it on, wait so
+                            long (default 10), then SIGKILL; a second one does not wait
+      --ipc auto|yes|no     make descriptor 3 node's IPC channel, so that
+                            process.send({service, metric}) becomes an event
+                            (auto: if COMMAND is node)
+
+  -v, --version             print the version
+      --help                print this
+
+exit status: the app's own; 128 + N if signal N ended it; 127 command not found,
+126 not executable; 125 forza could not set up; 3 bad port; 2 other usage errors.
+
+environment: NO_COLOR=1 shows events without colours; FORZA_RUNTIME=plain turns the
+lean runtime off (more memory, nothing else).
+"""

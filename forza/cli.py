@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Understand the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from forza._errors import PluginError, PortError, UsageError
+from forza.plugins import BUILT_IN, is_known, number, short_name, unknown
+from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, check, port, server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+EXIT_USAGE = 2
+EXIT_PORT = 3
+
+_SHORT = {"-h": "--host", "-p": "--port", "-v": "--version"}
+_WITHOUT_VALUE = ("--help", "--legacy-chunks", "--version")
+_KNOWN = (
+    "app-name",
+    "app-user",
+    "buffer",
+    "flush-timeout",
+    "grace",
+    "host",
+    "hostname",
+    "ipc",
+    "plugin",
+    "port",
+    "start-log",
+    "to",
+)
+# What the seven plugins understand, so that a slip is found before anything runs.
+_PLUGIN_OPTIONS = {
+    "cpu": ("interval",),
+    "mem": ("interval",),
+    "heartbeat": ("interval",),
+    "uptime": ("interval",),
+    "start": ("timeout",),
+}
+_SIZES = {"": 1, "K": 1024, "M": 1024 * 1024}
+_IPC = {"auto": None, "yes": True, "no": False}
+_SEE = "; try 'forza --help'"
+_SMALLEST_BUFFER = 64 * 1024
+
+
+class Command:
+    """A command line, understood: the app's own words, and Monitor's arguments."""
+
+    __slots__ = ("args", "settings", "show")
+
+    def __init__(self) -> None:
+        self.args: Sequence[str] = ()
+        self.settings: dict[str, Any] = {}
+        self.show = ""
+
+    @property
+    def only_built_in(self) -> bool:
+        """Whether no foreign plugin wants to see the options before the spawn."""
+        return all(name in BUILT_IN for name in self.settings.get("plugins", ()))
+
+
+def main() -> None:
+    """Run the program: the entry point of the script `forza`. Does not return."""
+    argv = sys.argv[1:]
+    try:
+        command = parse(argv)
+    except UsageError as error:
+        sys.stderr.write(f"forza: {error}\n")
+        bad_port = isinstance(error, PortError)
+        raise SystemExit(EXIT_PORT if bad_port else EXIT_USAGE) from None
+    if command.show == "version":
+        from forza._version import __version__
+
+        print(f"forza {__version__}")  # noqa: T201
+    elif command.show == "help":
+        from forza._help import TEXT
+
+        print(TEXT, end="")  # noqa: T201
+    else:
+        from forza import _program
+
+        _program.start(argv, command)
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Return what the words after `forza` mean. Raises UsageError."""
+    command = Command()
+    options, command.args = _split(argv)
+    for name, _ in options:
+        if name in ("--help", "--version"):
+            command.show = name[2:]
+            return command
+    if not command.args:
+        raise UsageError(f"no command given{_SEE}")
+    plugins = _plugins(options)
+    command.settings = {
+        "to": _urls(options) or ("stdout:",),
+        "plugins": plugins,
+        "plugin_options": _plugin_options(options, plugins),
+        **_settings(options),
+    }
+    return command
+
+
+def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """Separate forza's options, each with its value, from the app's own words."""
+    options: list[tuple[str, str]] = []
+    words = list(reversed(argv))
+    while words and words[-1].startswith("-"):
+        word = words.pop()
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        name = _SHORT.get(name, name)
+        if name in _WITHOUT_VALUE:
+            if equals:
+                raise UsageError(f"option {name} takes no value")
+        elif (
+            not name.startswith("--") or name[2:] not in _KNOWN and "-" not in name[2:]
+        ):
+            raise UsageError(f"unknown option {word}{_SEE}")
+        elif not equals:
+            if words and not words[-1].startswith("-"):
+                value = words.pop()
+            elif name != "--host":  # which alone means this machine
+                raise UsageError(f"option {word} needs a value{_SEE}")
+        options.append((name, value))
+    return options, tuple(reversed(words))
+
+
+def _urls(options: list[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the sinks: all hosts together are one, whose servers stand in for each
+    other. A port is that of the hosts before it that have none."""
+    servers: list[tuple[str, int | None]] = []
+    urls: list[str] = []
+    last_port = DEFAULT_PORT
+    for name, value in options:
+        if name == "--host":
+            servers.append(server(value))
+        elif name == "--port":
+            last_port = port(value)
+            servers = [(host, known or last_port) for host, known in servers]
+            servers = servers or [(DEFAULT_HOST, None)]
+        elif name == "--to":
+            check(value)
+            urls.append(value)
+    if servers:
+        hosts = (
+            f"[{host}]:{known or last_port}"
+            if ":" in host
+            else f"{host}:{known or last_port}"
+            for host, known in servers
+        )
+        urls.insert(0, "tcp:" + ",".join(hosts))
+    return tuple(urls)
+
+
+def _plugins(options: list[tuple[str, str]]) -> tuple[str, ...]:
+    plugins: list[str] = []
+    for name, value in options:
+        if name == "--plugin":
+            if not is_known(value):
+                raise PluginError(unknown(value))
+            plugins += BUILT_IN if value == "all" else (value,)
+    return tuple(plugins) or tuple(BUILT_IN)
+
+
+def _plugin_options(
+    options: list[tuple[str, str]], plugins: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Return, for each plugin, what `--NAME-OPTION VALUE` says about it."""
+    names = {short_name(plugin) for plugin in plugins}
+    found: dict[str, dict[str, str]] = {}
+    for option, value in options:
+        if option[2:] in _KNOWN or option in _WITHOUT_VALUE:
+            continue
+        name, _, key = option[2:].partition("-")
+        if name not in names or key not in _PLUGIN_OPTIONS.get(name, (key,)):
+            raise UsageError(f"unknown option {option}{_SEE}")
+        found.setdefault(name, {}).setdefault(key, value)
+        if name in _PLUGIN_OPTIONS:
+            number(name, found[name], key, 0.0)
+    if ("--legacy-chunks", "") in options:
+        found["logs"] = {"chunks": "yes"}
+    return found
+
+
+def _settings(options: list[tuple[str, str]]) -> dict[str, Any]:
+    """Return the options that are Monitor's own arguments; the first of each counts."""
+    given: dict[str, str] = {}
+    for name, value in options:
+        given.setdefault(name[2:], value)
+    settings: dict[str, Any] = {
+        name.replace("-", "_"): given[name]
+        for name in ("hostname", "app-user", "app-name", "start-log")
+        if name in given
+    }
+    for name in ("grace", "flush-timeout"):
+        if name in given:
+            settings[name.replace("-", "_")] = _seconds(name, given[name])
+    if "buffer" in given:
+        settings["buffer"] = _size("buffer", given["buffer"])
+    if "ipc" in given:
+        if given["ipc"] not in _IPC:
+            raise UsageError(f"--ipc must be auto, yes or no, not '{given['ipc']}'")
+        settings["ipc"] = _IPC[given["ipc"]]
+    return settings
+
+
+def _seconds(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"--{name} must be a number of seconds, not '{text}'")
+    return value
+
+
+def _size(name: str, text: str) -> int:
+    digits = text.rstrip("kKmM")
+    factor = _SIZES.get(text[len(digits) :].upper())
+    if factor is None or not (digits.isascii() and digits.isdigit()):
+        raise UsageError(f"--{name} must be a number of bytes, as 64K, not '{text}'")
+    size = int(digits) * factor
+    if size < _SMALLEST_BUFFER:
+        raise UsageError(f"--{name} must be at least 64K, not '{text}'")
+    return size
