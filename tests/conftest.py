@@ -79,8 +79,12 @@ class MetricsServer:
 
     def wait_until(self, condition: Callable[[], object], what: str) -> None:
         """Wait until `condition` holds; it is asked again whenever anything arrives."""
+
+        def settled() -> object:
+            return self.invalid or condition()
+
         with self._changed:
-            if not self._changed.wait_for(lambda: self.invalid or condition(), PATIENCE):
+            if not self._changed.wait_for(settled, PATIENCE):
                 pytest.fail(f"no {what}; there came: {self._summary()}")
         assert self.invalid == []
 
