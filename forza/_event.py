@@ -99,7 +99,7 @@ class Encoder:
 
     def _each(self, data: bytes, begin: bytes, end: bytes) -> bytes:
         """Encode line by line: slower, and right for any bytes."""
-        events = []
+        events: list[bytes] = []
         for line in _split(data):
             try:
                 events += begin, dumps(line.decode()), end

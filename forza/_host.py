@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Name this host as the original did: by its first IPv4 address that is not loopback."""
+"""Name this host as ever: by its first IPv4 address that is not loopback."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from forza._event import Encoder
 from forza._host import host_name
 from forza._ipc import Channel
 from forza._process import Exit, Pipe, Process, ProcessOptions, spawn
-from forza._wait import Every, Timers, end, settle, wait
+from forza._wait import Every, Timers, end, settle
 from forza.sinks import open_sink
 
 TYPE_CHECKING = False
@@ -260,7 +260,8 @@ class Monitor:
         sinks: list[Sink] = []
         try:
             for url in self._to:
-                sinks.append(open_sink(url, self, self._buffer))
+                sink = open_sink(url, self, self._buffer)
+                sinks.append(sink)
         except SinkError:
             for sink in sinks:
                 await sink.close(0.0)
@@ -344,10 +345,11 @@ class Monitor:
             self.process.close()
         left = self._flush_by - self.loop.time()
         closing = [
-            self.loop.create_task(sink.close(max(0.0, left))) for sink in self._sinks
+            (sink, self.loop.create_task(sink.close(max(0.0, left))))
+            for sink in self._sinks
         ]
-        for sink, task in zip(self._sinks, closing, strict=True):
-            if lost := await task:
+        for sink, flush in closing:
+            if lost := await flush:
                 self.say(f"{lost} events were not delivered to {sink.name}")
         settle(self._done, self.ended)
 

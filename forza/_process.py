@@ -188,7 +188,7 @@ def spawn(options: ProcessOptions) -> Process:
     try:
         for _ in range(2):
             _add_pipe(ours, theirs)
-            fcntl_quietly(ours[-1], _F_SETPIPE_SZ, _PIPE_BYTES)
+            _enlarge(ours[-1])
         if options.ipc:
             env["NODE_CHANNEL_FD"] = str(_IPC_FD)
             env["NODE_CHANNEL_SERIALIZATION_MODE"] = "json"
@@ -210,11 +210,10 @@ def spawn(options: ProcessOptions) -> Process:
     return Process(pid, ours, options.ipc)
 
 
-def fcntl_quietly(fd: int, command: int, value: int) -> None:
-    """Ask for what is nice to have."""
+def _enlarge(pipe: int) -> None:
     try:
-        fcntl(fd, command, value)
-    except OSError:
+        fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError:  # over the user's share of pipe memory: a small one will do
         pass
 
 
@@ -256,7 +255,7 @@ def _posix_spawn(options: ProcessOptions, env: dict[str, str], fds: list[int]) -
         if fd > _IPC_FD
     ]
     file = _find(options.file, env)
-    args: Sequence[str] = options.args
+    args: list[str] = list(options.args)
     for attempt in range(2):
         try:
             return os.posix_spawn(
@@ -288,7 +287,7 @@ def _fork_exec(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> 
             signal(signum, SIG_DFL)
         pthread_sigmask(SIG_SETMASK, ())
 
-    child = Popen(  # noqa: S603
+    child = Popen(
         options.args,
         executable=_find(options.file, env),
         env=env,

@@ -16,18 +16,18 @@ def settle(future: Future[Any], result: object = None) -> None:
         future.set_result(result)
 
 
-async def wait(loop: AbstractEventLoop, future: Future[Any], timeout: float) -> bool:
-    """Wait until `future` is settled, `timeout` seconds at most; say whether it was.
+async def wait(loop: AbstractEventLoop, future: Future[Any], within: float) -> bool:
+    """Wait until `future` is settled, `within` seconds at most; say whether it was.
 
     On a time-out the future is settled with None.
     """
-    timer = loop.call_later(max(0.0, timeout), settle, future)
+    timer = loop.call_later(max(0.0, within), settle, future)
     started = loop.time()
     try:
         await future
     finally:
         timer.cancel()
-    return loop.time() - started < timeout
+    return loop.time() - started < within
 
 
 async def end(loop: AbstractEventLoop, task: Task[Any]) -> None:

@@ -120,8 +120,8 @@ def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]
         if name in _WITHOUT_VALUE:
             if equals:
                 raise UsageError(f"option {name} takes no value")
-        elif (
-            not name.startswith("--") or name[2:] not in _KNOWN and "-" not in name[2:]
+        elif not name.startswith("--") or not (
+            name[2:] in _KNOWN or "-" in name[2:]  # --PLUGIN-OPTION, looked at later
         ):
             raise UsageError(f"unknown option {word}{_SEE}")
         elif not equals:

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping
 
     from forza import _process
     from forza._monitor import Monitor
+else:
+    import _signal as signal  # `signal` itself costs hundreds of enum members
 
 _SET_UP = {126: "not executable", 127: "not found"}
 
@@ -51,10 +54,7 @@ class Process:
 
 
 def _signal_name(number: int) -> str:
-    # The C module: `signal` itself costs hundreds of enum members.
-    import _signal
-
-    for name, value in vars(_signal).items():
+    for name, value in vars(signal).items():
         if value == number and name.startswith("SIG") and name[3] != "_":
             return name
     return f"SIG{number}"

@@ -3,7 +3,7 @@
 """Open a sink, a place that events go to, by its URL.
 
 A sink has a `name`, `write(batch, lifecycle)`, which never waits, and the coroutine
-`close(timeout)`, which flushes and returns how many events it could not deliver.
+`close(within)`, which flushes, in so many seconds, and returns how many events it could not deliver.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         def name(self) -> str: ...
         def write(self, batch: bytes, lifecycle: bool = False) -> None: ...
         def abandon(self) -> None: ...
-        async def close(self, timeout: float) -> int: ...
+        async def close(self, within: float) -> int: ...
 
 
 DEFAULT_HOST = "127.0.0.1"

@@ -58,12 +58,12 @@ class Descriptor:
         if self._flushed is not None:
             settle(self._flushed)
 
-    async def close(self, timeout: float) -> int:
+    async def close(self, within: float) -> int:
         """Flush and close; return how many events could not be written."""
         loop = self._monitor.loop
         self._flushed = flushed = loop.create_future()
         self._stream.when_empty(lambda: settle(flushed))
-        await wait(loop, flushed, timeout)
+        await wait(loop, flushed, within)
         left = self._stream.events()
         self._stream.detach()
         if self._fd != _STDOUT:

@@ -31,11 +31,11 @@ from forza.sinks._stream import Stream
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
-    from collections.abc import Iterable
 
     from forza._monitor import Monitor
 
-    Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
+    # A family, and what connect() takes for it.
+    Address = tuple[int, tuple[object, ...]]
 
 _CONNECT_TIMEOUT = 10.0
 _DELAY_FIRST = 0.1
@@ -204,14 +204,14 @@ class Tcp:
         await wait(self._loop, self._wake, _DELAY_FIRST if self._flushed else seconds)
         self._wake = None
 
-    async def close(self, timeout: float) -> int:
+    async def close(self, within: float) -> int:
         """Flush and disconnect; return how many events could not be delivered."""
-        deadline = self._loop.time() + timeout
+        deadline = self._loop.time() + within
         self._flushed = flushed = self._loop.create_future()
         if self._wake is not None:
             settle(self._wake)
         self._stream.when_empty(lambda: settle(flushed))
-        await wait(self._loop, flushed, timeout)
+        await wait(self._loop, flushed, within)
         await self._linger(deadline)
         left = self._stream.events()
         await end(self._loop, self._task)
