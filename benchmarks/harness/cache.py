@@ -121,11 +121,11 @@ def forza_python() -> Path:
     stamp = where / "installed"
     digest = source_digest()
     if not stamp.exists() or stamp.read_text() != digest:
-        if (REPOSITORY / "pyproject.toml").exists():
+        if (REPOSITORY / "README.md").exists():
             pip_install(where, "--force-reinstall", "--no-deps", str(REPOSITORY))
             pip_install(where, str(REPOSITORY))
         else:
-            pip_install(where, "uvloop", "orjson")
+            pip_install(where, "uvloop", "orjson", "psutil")
             copy_package(where)
         stamp.write_text(digest)
     return where / "bin" / "python"

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -58,10 +58,10 @@ class Cell:
         self.home = self.path / "home"
         self.pids.mkdir()
         self.home.mkdir()
-        self.mark = f"{MARK}={secrets.token_hex(8)}"
+        name = secrets.token_hex(8)
+        self.mark = f"{MARK}={name}"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
-        self.env.update(HOME=str(self.home), LC_ALL="C.UTF-8")
-        self.env.update([self.mark.split("=")])
+        self.env |= {"HOME": str(self.home), "LC_ALL": "C.UTF-8", MARK: name}
         self.children: list[subprocess.Popen[bytes]] = []
         self.gate: int | None = None
 
@@ -76,7 +76,7 @@ class Cell:
         argv: Sequence[str | Path],
         stdin: int | IO[bytes] = subprocess.DEVNULL,
         stdout: int | IO[bytes] | None = None,
-        env: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         """Start a process that close() ends; what it prints goes to a file."""
         with (self.path / "output").open("ab") as output:
@@ -92,7 +92,9 @@ class Cell:
         self.children.append(child)
         return child
 
-    def run(self, argv: Sequence[str | Path], env: dict[str, str] | None = None) -> int:
+    def run(
+        self, argv: Sequence[str | Path], env: Mapping[str, str] | None = None
+    ) -> int:
         """Run a command to its end."""
         return self.spawn(argv, env=env).wait(timeout=120)
 

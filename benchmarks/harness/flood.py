@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from .cache import compiled
-from .cell import Cell, GaveUpError
+from .cell import Cell
 
 __all__ = ["LINE_SIZE", "Flood", "marks_in", "size_of"]
 

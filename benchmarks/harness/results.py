@@ -84,7 +84,7 @@ def machine() -> Result:
                 model = line.partition(":")[2].strip()
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
-        "machine": f"{os.cpu_count()} × {model}, {pages / 2**30:.0f} GB",
+        "machine": f"{os.cpu_count()} cores of {model}, {pages / 2**30:.0f} GB",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
     }

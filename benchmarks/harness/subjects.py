@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import join as quoted
 
@@ -21,7 +22,7 @@ from .cache import (
 )
 from .cell import Cell
 
-__all__ = ["SUBJECTS", "Argv", "Subject"]
+__all__ = ["SUBJECTS", "Argv", "Cat", "Forza", "Subject"]
 
 Argv = Sequence[str]
 NOTHING = subprocess.DEVNULL
@@ -45,6 +46,11 @@ class Subject:
     """How many log lines it gets through in some seconds."""
     most_drones = 100
     is_forza = False
+
+    @property
+    def destination(self) -> str:
+        """Say where the log lines go."""
+        return "TCP" if self.sends_events else "files in memory"
 
     def install(self) -> None:
         """Install it; raise UnavailableError if that cannot be done here."""
@@ -73,8 +79,14 @@ class Forza(Subject):
     shows = "python -m forza -h 127.0.0.1 -p PORT -- CMD"
     sends_events = True
     is_forza = True
-    environment: dict[str, str] = {}
+    environment: Mapping[str, str] | None = None
     options: tuple[str, ...] = ()
+
+    def with_options(self, *options: str) -> Forza:
+        """Return the same with more words on its command line."""
+        other = copy.copy(self)
+        other.options = (*self.options, *options)
+        return other
 
     def install(self) -> None:
         self.python = forza_python()
@@ -82,8 +94,8 @@ class Forza(Subject):
     def start(self, cell: Cell) -> None:
         where = ["-h", "127.0.0.1", "-p", str(self.port), "--hostname", "bench"]
         for app in self.apps:
-            argv = [self.python, "-m", "forza", *where, *self.options, "--", *app]
-            cell.spawn(argv, env=self.environment)
+            words = ("-m", "forza", *where, *self.options, "--", *app)
+            cell.spawn([self.python, *words], env=self.environment)
 
 
 class PlainForza(Forza):
@@ -92,7 +104,7 @@ class PlainForza(Forza):
     name = "forza, plain imports"
     shows = "FORZA_RUNTIME=plain " + Forza.shows
     note = "what the lean runtime saves"
-    environment = {"FORZA_RUNTIME": "plain"}
+    environment: Mapping[str, str] = {"FORZA_RUNTIME": "plain"}
 
 
 class Cat(Subject):
@@ -288,14 +300,12 @@ class Forever(Subject):
             files = [
                 f"{cell.path}/forever-{i}{end}" for end in (".log", ".out", ".err")
             ]
-            cell.spawn(
-                [
-                    *(self.programs / "forever", "start", "-a", "-s"),
-                    *("-l", files[0], "-o", files[1], "-e", files[2]),
-                    *("--minUptime", "1000", "--spinSleepTime", "1000"),
-                    *("--workingDir", cell.path, "-c", app[0], *app[1:]),
-                ]
+            words = (
+                *("start", "-a", "-s", "-l", files[0], "-o", files[1], "-e", files[2]),
+                *("--minUptime", "1000", "--spinSleepTime", "1000"),
+                *("--workingDir", str(cell.path), "-c", app[0], *app[1:]),
             )
+            cell.spawn([self.programs / "forever", *words])
 
     def stop(self, cell: Cell) -> None:
         cell.run([self.programs / "forever", "stopall"])
