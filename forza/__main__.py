@@ -1,15 +1,18 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Run as `python -m forza`, or, as forza runs itself, by its path."""
+"""Run as `python -m forza`, or, as forza runs itself a second time, by path."""
 
+import os
 import sys
 
 if not __package__:
-    from os.path import abspath, dirname
-
-    sys.path.insert(0, dirname(dirname(abspath(__file__))))
-
-from forza.cli import main
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if __name__ == "__main__":
+    if "_FORZA_STATE" in os.environ:
+        from forza._program import resume
+
+        resume()
+    from forza.cli import main
+
     main()

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import os
 import sys
+from marshal import dumps, loads
 
 from forza._errors import ForzaError, SpawnError, UsageError
 from forza._process import Process, ProcessOptions, spawn
+from forza.plugins import BUILT_IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,48 +19,57 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from forza._monitor import Monitor
-    from forza.cli import Command
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
 EXIT_USAGE = 2
 EXIT_SETUP = 125
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-# How the first stage tells the second what it has done. Neither is for users.
-_CHILD = "_FORZA_CHILD"
-_PATH = "_FORZA_PATH"
+# How the first stage tells the second what it knows. Not for users.
+_STATE = "_FORZA_STATE"
 _SETTLE_EVERY = 5.0
 _BURST_BYTES = 1024 * 1024
 _QUIET_BYTES = 64 * 1024
 
 
-def start(argv: Sequence[str], command: Command) -> NoReturn:
-    """Run the app, and leave with its status.
+def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
+    """Run the app, and leave with its status; `settings` are Monitor's arguments.
 
     The first stage is whatever interpreter the user started: it spawns the child at
     once, and then replaces itself, by exec, with one that has loaded nothing: no
     `site`, no `.pth` files, no environment's PYTHON variables. The pid stays, and
     so does the child. That second stage loads the lean runtime.
     """
-    path = os.environ.pop(_PATH, None)
-    child = os.environ.pop(_CHILD, None)
-    process = None
+    # A signal now would kill the monitor and leave the child: let it wait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
-        if path is not None:
-            sys.path[1:] = path.split(os.pathsep)
-            process = Process.adopt(child) if child else None
-        else:
-            # A signal now would kill the monitor and leave the child: let it wait.
-            signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-            process = _spawn_early(command)
-            _replace(argv, process)
-        code = _run(command, process)
+        process = _spawn_early(args, settings)
+    except ForzaError as error:
+        say(str(error))
+        os._exit(EXIT_SETUP)
+    _replace(args, settings, process)
+    _leave(args, settings, process)
+
+
+def resume() -> NoReturn:
+    """Be the second stage."""
+    path, args, settings, child = loads(bytes.fromhex(os.environ.pop(_STATE)))
+    sys.path[1:] = path
+    _leave(args, settings, Process.adopt(child) if child else None)
+
+
+def _leave(
+    args: Sequence[str], settings: dict[str, Any], process: Process | None
+) -> NoReturn:
+    try:
+        code = _run(args, settings, process)
     except BaseException as error:
         if process is not None:
             process.close()
-        if not isinstance(error, ForzaError):
-            raise
-        say(str(error))
+        if isinstance(error, ForzaError):
+            say(str(error))
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
         code = EXIT_USAGE if isinstance(error, UsageError) else EXIT_SETUP
     # Nothing is left to finalise, and the kernel frees memory faster.
     os._exit(code)
@@ -72,18 +83,17 @@ def say(text: str) -> None:
         pass
 
 
-def _spawn_early(command: Command) -> Process | None:
+def _spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None:
     """Spawn the child before anything is loaded that it need not wait for.
 
     What can't be tried twice is left to the monitor: foreign plugins may still change
     the options, and a failed spawn is news that the monitor has to send.
     """
-    settings = command.settings
     _check_files(settings)
-    if not command.only_built_in:
+    if not all(name in BUILT_IN for name in settings["plugins"]):
         return None
     try:
-        return spawn(ProcessOptions(command.args, ipc=settings.get("ipc")))
+        return spawn(ProcessOptions(args, ipc=settings.get("ipc")))
     except SpawnError:
         return None
 
@@ -102,7 +112,9 @@ def _check_files(settings: dict[str, Any]) -> None:
             os.close(open_append(file_path(url[5:])))
 
 
-def _replace(argv: Sequence[str], process: Process | None) -> None:
+def _replace(
+    args: Sequence[str], settings: dict[str, Any], process: Process | None
+) -> None:
     """Become the second stage; return if that can't be, or is not wanted."""
     main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
     if (
@@ -112,18 +124,17 @@ def _replace(argv: Sequence[str], process: Process | None) -> None:
         or not os.access(main, os.R_OK)  # inside a zip file
     ):
         return
-    env = dict(os.environ)
-    env[_PATH] = os.pathsep.join(filter(None, sys.path))
-    if process is not None:
-        env[_CHILD] = process.hand_over()
+    child = process.hand_over() if process is not None else None
+    state = dumps((list(filter(None, sys.path)), tuple(args), settings, child))
+    command = [sys.executable, "-I", "-S", main, *sys.argv[1:]]
     try:
-        os.execve(sys.executable, [sys.executable, "-I", "-S", main, *argv], env)
+        os.execve(sys.executable, command, {**os.environ, _STATE: state.hex()})
     except OSError:
         if process is not None:
             process.take_back()
 
 
-def _run(command: Command, process: Process | None) -> int:
+def _run(args: Sequence[str], settings: dict[str, Any], process: Process | None) -> int:
     """Run the monitor on a loop of its own; return the status to leave with."""
     from forza._lean import load
 
@@ -131,9 +142,7 @@ def _run(command: Command, process: Process | None) -> int:
     from forza._monitor import Monitor
 
     loop = make_loop()
-    monitor = Monitor(
-        command.args, loop=loop, process=process, say=say, **command.settings
-    )
+    monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
     for signum in _STOPPING:
         loop.add_signal_handler(signum, monitor.stop, signum)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)

@@ -48,63 +48,49 @@ _SEE = "; try 'forza --help'"
 _SMALLEST_BUFFER = 64 * 1024
 
 
-class Command:
-    """A command line, understood: the app's own words, and Monitor's arguments."""
-
-    __slots__ = ("args", "settings", "show")
-
-    def __init__(self) -> None:
-        self.args: Sequence[str] = ()
-        self.settings: dict[str, Any] = {}
-        self.show = ""
-
-    @property
-    def only_built_in(self) -> bool:
-        """Whether no foreign plugin wants to see the options before the spawn."""
-        return all(name in BUILT_IN for name in self.settings.get("plugins", ()))
-
-
 def main() -> None:
     """Run the program: the entry point of the script `forza`. Does not return."""
     argv = sys.argv[1:]
     try:
-        command = parse(argv)
+        shown = asked_for(argv)
+        args, settings = ((), {}) if shown else parse(argv)
     except UsageError as error:
         sys.stderr.write(f"forza: {error}\n")
         bad_port = isinstance(error, PortError)
         raise SystemExit(EXIT_PORT if bad_port else EXIT_USAGE) from None
-    if command.show == "version":
+    if shown == "--version":
         from forza._version import __version__
 
         print(f"forza {__version__}")  # noqa: T201
-    elif command.show == "help":
+    elif shown == "--help":
         from forza._help import TEXT
 
         print(TEXT, end="")  # noqa: T201
     else:
-        from forza import _program
+        from forza._program import start
 
-        _program.start(argv, command)
+        start(args, settings)
 
 
-def parse(argv: Sequence[str]) -> Command:
-    """Return what the words after `forza` mean. Raises UsageError."""
-    command = Command()
-    options, command.args = _split(argv)
-    for name, _ in options:
-        if name in ("--help", "--version"):
-            command.show = name[2:]
-            return command
-    if not command.args:
+def asked_for(argv: Sequence[str]) -> str:
+    """Return `--help` or `--version`, if that is all that is wanted."""
+    options, _ = _split(argv)
+    return next((name for name, _ in options if name in ("--help", "--version")), "")
+
+
+def parse(argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the app's own words, and Monitor's arguments. Raises UsageError."""
+    options, args = _split(argv)
+    if not args:
         raise UsageError(f"no command given{_SEE}")
     plugins = _plugins(options)
-    command.settings = {
+    settings = {
         "to": _urls(options) or ("stdout:",),
         "plugins": plugins,
         "plugin_options": _plugin_options(options, plugins),
         **_settings(options),
     }
-    return command
+    return args, settings
 
 
 def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Open a sink, a place that events go to, by its URL.
 
-A sink has a `name`, `write(batch, lifecycle)`, which never waits, and the coroutine
-`close(within)`, which flushes, in so many seconds, and returns how many events it could not deliver.
+A sink has a `name`, `write(batch, lifecycle)`, which never waits, `close(within)`, a
+coroutine that flushes within so many seconds and returns how many events it could not
+deliver, and `abandon()`, which makes `close` give up.
 """
 
 from __future__ import annotations
