@@ -38,7 +38,7 @@ class Forza:
 
     def start(
         self,
-        *args: str | Path,
+        *args: str | Path | float,
         stdin: int | None = subprocess.DEVNULL,
         stdout: int | None = subprocess.PIPE,
         stderr: int | None = subprocess.PIPE,
@@ -62,7 +62,7 @@ class Forza:
         self._programs.append(program)
         return program
 
-    def run(self, *args: str | Path, **options: Any) -> Ended:
+    def run(self, *args: str | Path | float, **options: Any) -> Ended:
         """Run forza to its end."""
         return self.wait(self.start(*args, **options))
 

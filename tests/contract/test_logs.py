@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Ship every byte of the app's output, whole, in order and before the end."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import orjson
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import CHILDREN, MetricsServer
+
+if TYPE_CHECKING:
+    from tests.conftest import Event
+    from tests.contract.conftest import Forza
+
+MILLION = 1_000_000
+
+
+def test_flood(forza: Forza) -> None:
+    """A million lines and an immediate exit: all of them, in order, then the exit."""
+    with MetricsServer(parse=False) as server:
+        ended = forza.run(
+            *("-h", server.address, "--", sys.executable, "-S"),
+            *(CHILDREN / "flood.py", MILLION),
+        )
+        server.wait_closed()
+        lines = server.data.split(b"\n")
+    assert ended.status == 0
+    assert lines.pop() == b""
+    begins = b'{"metric":1.0,"time":'
+    number = 0
+    others: list[Event] = []
+    for line in lines:
+        if b'"service":"logs/stdout"' in line:
+            # To parse a million objects takes a while: a few, and the text of all.
+            if number % 1000 == 0:
+                assert orjson.loads(line)["service"] == "logs/stdout"
+            assert line.startswith(begins)
+            assert b'"description":"line %d of the flood\\n"' % number in line
+            number += 1
+        else:
+            others.append(orjson.loads(line))
+    assert number == MILLION
+    assert others[-1]["service"] == "health/process/exit"
+    assert orjson.loads(lines[-1]) == others[-1]
+    assert "telemetry/dropped" not in {event["service"] for event in others}
+
+
+def test_unfinished_line(forza: Forza) -> None:
+    """What comes after the last newline is told too, and has none."""
+    ended = forza.run("--", "printf", "one\ntwo")
+    described = [event["description"] for event in ended.of("logs/stdout")]
+    assert described == ["one\n", "two"]
+
+
+def test_prompt(forza: Forza, server: MetricsServer) -> None:
+    """A prompt, which no newline follows, is seen while the app waits."""
+    program = forza.start(
+        *("-h", server.address, "--", "sh", "-c", "printf 'name? '; read -r name"),
+        stdin=subprocess.PIPE,
+    )
+    (prompt,) = server.wait_for("logs/stdout")
+    assert prompt["description"] == "name? "
+    forza.wait(program)
+
+
+def test_legacy_chunks(forza: Forza) -> None:
+    """`--legacy-chunks` sends what was read, several lines at a time."""
+    script = "printf 'one\\ntwo\\nthree\\n'"
+    ended = forza.run("--legacy-chunks", "--", "sh", "-c", script)
+    (event,) = ended.of("logs/stdout")
+    assert event["description"] == "one\ntwo\nthree\n"
+
+
+def test_streams_apart(forza: Forza) -> None:
+    """stdout and stderr keep to their services."""
+    ended = forza.run("--", "sh", "-c", "echo out; echo err >&2")
+    assert ended.text("logs/stdout") == "out\n"
+    assert ended.text("logs/stderr") == "err\n"
+
+
+def test_output_of_a_grandchild(forza: Forza) -> None:
+    """A grandchild that keeps the output open does not keep forza alive."""
+    ended = forza.run("--", "sh", "-c", "sleep 1000 & echo bye")
+    assert ended.status == 0
+    assert ended.text("logs/stdout") == "bye\n"
+    assert ended.events[-1]["service"] == "health/process/exit"
+
+
+def written(events: list[Event]) -> bytes:
+    """Return the bytes that these log events stand for."""
+    return b"".join(
+        base64.b64decode(event["meta"]["raw"])
+        if "raw" in event["meta"]
+        else event["description"].encode()
+        for event in events
+    )
+
+
+# Random bytes seldom hit what matters: line ends of all kinds, quotes, escapes, NUL,
+# characters cut in two, lone surrogates, and bytes that no UTF-8 has.
+_WORDS = st.sampled_from(
+    [
+        *(b"\n", b"\r\n", b"\n\n", b"\r", b"\0", b"\t", b'"', b"\\", b"\\n", b"{}"),
+        *(b"\x1b[1m", b"\x7f", b"~`^|", b"\xff", b"\xc0\x80", b"\xed\xa0\x80"),
+        *(b"\xf0\x9f", b"\x98\x80", "\U0001f600".encode(), "\u2028 é".encode()),
+        *(bytes(range(256)), b"x" * 5000, b'\\"' * 40_000),
+    ]
+)
+_CHUNKS = st.lists(
+    st.tuples(
+        st.sampled_from([1, 1, 1, 2]),
+        st.lists(_WORDS | st.binary(max_size=20), min_size=1, max_size=6).map(b"".join),
+    ),
+    max_size=6,
+)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(chunks=_CHUNKS)
+def test_any_bytes(forza: Forza, chunks: list[tuple[int, bytes]]) -> None:
+    """Any bytes in any chunks give valid JSON, from which they can be had back."""
+    program = forza.start(
+        *("--", sys.executable, "-S", CHILDREN / "chunks.py"), stdin=subprocess.PIPE
+    )
+    assert program.stdin is not None
+    told = json.dumps([(fd, data.hex()) for fd, data in chunks])
+    program.stdin.write(told.encode())
+    ended = forza.wait(program)
+    assert ended.status == 0
+    for fd, service in (1, "logs/stdout"), (2, "logs/stderr"):
+        expected = b"".join(data for to, data in chunks if to == fd)
+        events = ended.of(service)
+        assert written(events) == expected
+        for event in events:
+            # One event has at most one line, and says so if its text was mended.
+            assert "\n" not in event["description"][:-1]
+            assert ("\ufffd" in event["description"]) == ("raw" in event["meta"])
