@@ -13,13 +13,19 @@ from forza._event import Encoder
 from forza._host import host_name
 from forza._ipc import Channel
 from forza._process import Exit, Pipe, Process, ProcessOptions, spawn
-from forza._wait import Every, Timers, end, settle
+from forza._wait import Timers, end, settle
 from forza.sinks import open_sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task, TimerHandle
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Callable,
+        Iterable,
+        Mapping,
+        Sequence,
+    )
     from types import TracebackType
     from typing import Any
 
@@ -146,7 +152,7 @@ class Monitor:
         """Return a future that is settled after `seconds`."""
         return self._timers.at(self.loop.time() + seconds)
 
-    def every(self, seconds: float) -> Every:
+    def every(self, seconds: float) -> AsyncIterator[None]:
         """Iterate: at once, then at every multiple of `seconds` since the start.
 
         Prefer this to a loop of `sleep`: all plugins on one grid wake the monitor
@@ -154,14 +160,14 @@ class Monitor:
         """
         return self._timers.every(seconds)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, problem: bool = True) -> None:
         """Tell the operator something about forza itself; not an event."""
         if self._say is not None:
             self._say(text)
             return
         from logging import getLogger
 
-        getLogger("forza").warning(text)
+        getLogger("forza").log(30 if problem else 20, text)  # WARNING, INFO
 
     # What its owner uses.
 

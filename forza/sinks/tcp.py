@@ -163,7 +163,7 @@ class Tcp:
         """Feed one connection until it is lost."""
         assert self._socket is not None
         fd = self._socket.fileno()
-        self._say(f"connected to {_join(host, port)}")
+        self._say(f"connected to {_join(host, port)}", problem=False)
         self._lost = self._loop.create_future()
         self._loop.add_reader(fd, self._readable)
         try:
@@ -236,10 +236,10 @@ class Tcp:
             await wait(self._loop, self._loop.create_future(), pause)
             pause = min(0.05, pause * 2)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, *, problem: bool = True) -> None:
         if text != self._said:  # an outage is said once, not once per attempt
             self._said = text
-            self._monitor.say(text)
+            self._monitor.say(text, problem=problem)
 
 
 def _join(host: str, port: int) -> str:
