@@ -6,13 +6,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Mapping
 
     from forza import _process
     from forza._monitor import Monitor
-else:
-    import _signal as signal  # `signal` itself costs hundreds of enum members
 
 _SET_UP = {126: "not executable", 127: "not found"}
 
@@ -54,7 +51,9 @@ class Process:
 
 
 def _signal_name(number: int) -> str:
-    for name, value in vars(signal).items():
-        if value == number and name.startswith("SIG") and name[3] != "_":
-            return name
-    return f"SIG{number}"
+    from signal import Signals  # now, at the very end, its memory matters no more
+
+    try:
+        return Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"SIG{number}"
