@@ -27,6 +27,7 @@ PARTS = ("flood", "app", "latency")
 TIMEOUT = 120.0
 QUIET = 3.0  # so long without growth, and a file is taken to be complete
 PROBE_MS = 10
+LATENCY_LINES = 20_000_000  # some seconds
 
 
 def main() -> None:
@@ -163,13 +164,13 @@ def latency(subject: Forza) -> Result:
     words = [word for option in often for word in (option, "0.1")]
     subject = subject.with_options("--ipc", "yes", *words)
     with Cell() as cell:
-        flood = Flood(cell, subject.lines, probe_ms=PROBE_MS)
+        flood = Flood(cell, LATENCY_LINES, probe_ms=PROBE_MS)
         with Receiver(flood.lines, probe=True) as receiver:
             subject.prepare(cell, [flood.argv], receiver.port)
             subject.start(cell)
             cell.wait_for_apps(1)
             time.sleep(2)
-            receiver.ages["age"].clear()
+            receiver.forget_probes()
             cell.open_gate()
             try:
                 receiver.wait(TIMEOUT)

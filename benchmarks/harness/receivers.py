@@ -42,6 +42,7 @@ class Receiver:
         assert self.process.stdout is not None
         self.pipe = self.process.stdout.fileno()
         self.rest = b""
+        self.last: Counts | None = None
         self.ages: dict[str, list[float]] = {"probe": [], "age": []}
         word, number = self.line(time.monotonic() + 10).split()
         assert word == "port", word
@@ -78,19 +79,33 @@ class Receiver:
                     int(values[0]), int(values[2]), int(values[4]), int(values[6]) / 1e9
                 )
 
+    def counts(self) -> Counts:
+        """Return what has arrived until now; not before wait() has returned."""
+        self.process.send_signal(signal.SIGUSR2)
+        return self.wait(10)
+
+    def forget_probes(self) -> None:
+        """Drop the ages that have been reported so far."""
+        try:
+            while True:
+                self.line(time.monotonic())
+        except GaveUpError:
+            pass
+
     def toggle_stall(self) -> None:
         """Stop reading from the connections, or go on."""
         self.process.send_signal(signal.SIGUSR1)
 
     def close(self) -> Counts | None:
-        """End it and return the final counts; None if it had died."""
-        last = None
+        """End it and return the final counts; None if it had died before."""
+        if self.process.returncode is not None:
+            return self.last
         try:
             self.process.terminate()
             while True:
-                last = self.wait(10)
+                self.last = self.wait(10)
         except GaveUpError:  # its output has ended
-            return last
+            return self.last
         finally:
             self.process.kill()
             self.process.wait()

@@ -6,7 +6,7 @@
 //   sink PORT TARGET PROBE      PORT 0: any, on 127.0.0.1
 //
 // Prints "port N"; "marks ..." once TARGET marks have come (0: never); and
-// the same line again when SIGTERM ends it. A mark is the byte Q, of which
+// the same line again on SIGUSR2 and when SIGTERM ends it. A mark is the byte Q, of which
 // each benchmark line has exactly one. With PROBE 1 it also looks for metrics
 // between the log lines and prints how old each was on arrival, in
 // milliseconds: "probe ..." for the app's own and "age ..." for the monitor's.
@@ -47,7 +47,6 @@ static void report(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     printf("marks %lld bytes %lld connections %lld at %lld\n", marks, bytes,
            connections, t.tv_sec * 1000000000LL + t.tv_nsec);
-    fflush(stdout);
 }
 
 static void count_marks(const char *at, size_t size) {
@@ -154,7 +153,6 @@ static int listen_on(int port) {
     if (listen(fd, 1024) < 0) die("listen");
     getsockname(fd, (struct sockaddr *)&a, &size);
     printf("port %d\n", ntohs(a.sin_port));
-    fflush(stdout);
     return fd;
 }
 
@@ -162,10 +160,12 @@ int main(int argc, char **argv) {
     if (argc != 4) return 2;
     target = atoll(argv[2]);
     probing = atoi(argv[3]);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
     int signals = signalfd(-1, &set, SFD_CLOEXEC);
     int epoll = epoll_create1(EPOLL_CLOEXEC), server = listen_on(atoi(argv[1]));
@@ -185,7 +185,7 @@ int main(int argc, char **argv) {
                     continue;
                 }
                 report();
-                return 0;
+                if (s.ssi_signo == SIGTERM) return 0;
             } else if (!stalled) {
                 read_one(fd);
             }
