@@ -52,7 +52,8 @@ class Cell:
     own, and nothing that was not started here is ever signalled.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = GRACE) -> None:
+        self.grace = grace
         self.path = Path(tempfile.mkdtemp(prefix="forza-benchmark-", dir=ram_disk()))
         self.pids = self.path / "pids"
         self.home = self.path / "home"
@@ -167,7 +168,7 @@ class Cell:
             return
         self.signal_all(signal.SIGTERM)
         with suppress(GaveUpError):
-            wait_until(self.is_empty, GRACE, "the end of the processes")
+            wait_until(self.is_empty, self.grace, "the end of the processes")
         for _ in range(20):  # a keeper may start another while it is being killed
             if self.is_empty():
                 break

@@ -89,13 +89,13 @@ class Forza(Subject):
         return other
 
     def install(self) -> None:
-        self.python = forza_python()
+        self.words: tuple[str, ...] = (str(forza_python()), "-m", "forza")
 
     def start(self, cell: Cell) -> None:
         where = ["-h", "127.0.0.1", "-p", str(self.port), "--hostname", "bench"]
         for app in self.apps:
-            words = ("-m", "forza", *where, *self.options, "--", *app)
-            cell.spawn([self.python, *words], env=self.environment)
+            words = (*self.words, *where, *self.options, "--", *app)
+            cell.spawn(words, env=self.environment)
 
 
 class PlainForza(Forza):
