@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 """The lean runtime: uvloop and orjson without what they import and forza never runs.
 
-`import uvloop, orjson` brings 160 modules and 22 MB, most of it for paths that
-forza does not take: TLS, subprocesses, executors, tracebacks, enumerations.  While
-the two are imported, `load` puts small stand-ins in the place of those modules, and
+Importing the two brings in 130 modules, most of them for paths that forza does not
+take: TLS through the loop, its subprocesses, executors, debugging, odd types in JSON.
+`load` puts small stand-ins in the place of those modules while the import runs, and
 takes every one of them out of `sys.modules` again: whoever imports `ssl` afterwards
-gets the real one.  `settle` hands back the memory that only start-up needed.
+gets the real one, and `asyncio` completes itself when it is first used.  `settle`
+then hands back the memory that only start-up needed.  docs/lean-runtime.md has the
+figures and the traps.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from types import ModuleType
     from typing import Any, NoReturn
 
-ModuleType = type(sys)
+    Names = dict[str, object]
+else:
+    ModuleType = type(sys)
 
 # What the tests have run with.  Anything else is tried in a forked child first.
 TESTED_PYTHON = ((3, 11), (3, 12), (3, 13))
 TESTED = {"uvloop": ("0.23.0",), "orjson": ("3.13.0",)}
+PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def load() -> tuple[Callable[[], AbstractEventLoop], bool]:
@@ -32,10 +38,10 @@ def load() -> tuple[Callable[[], AbstractEventLoop], bool]:
 
     Plain imports are used when FORZA_RUNTIME=plain asks for them, when asyncio or
     uvloop is there already, and, with one line on stderr, when anything about the
-    lean runtime surprises us.
+    lean runtime comes as a surprise.
     """
-    wanted = os.environ.get("FORZA_RUNTIME") != "plain"
-    if not wanted or "asyncio" in sys.modules or "uvloop" in sys.modules:
+    unwanted = os.environ.get("FORZA_RUNTIME") == "plain"
+    if unwanted or "asyncio" in sys.modules or "uvloop" in sys.modules:
         return _load_plain(), False
     try:
         if not _is_tested():
@@ -43,7 +49,7 @@ def load() -> tuple[Callable[[], AbstractEventLoop], bool]:
         return _load_lean(), True
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        sys.stderr.write(f"forza: no lean runtime, it takes more memory ({reason})\n")
+        sys.stderr.write(f"forza: plain imports, which take more memory: {reason}\n")
         return _load_plain(), False
 
 
@@ -54,44 +60,89 @@ def _load_plain() -> Callable[[], AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-class _Later:
-    """A name of a module that is imported when the name is first used."""
+def _load_lean() -> Callable[[], AbstractEventLoop]:
+    """Import both among stand-ins; if that fails, leave no trace of the attempt."""
+    before = set(sys.modules)
+    placed: list[str] = []
+    try:
+        __import__("concurrent")  # the real one: an empty package
+        asyncio, uvloop = _package("asyncio"), _package("uvloop")
+        sys.modules.update(asyncio=asyncio, uvloop=uvloop)
+        for name, names in _stand_ins().items():
+            if name not in sys.modules:
+                placed.append(name)
+                _place(name, names)
+        borrowed = _asyncio_names()
+        vars(asyncio).update(borrowed)
 
-    __slots__ = ("_module", "_name")
+        # orjson first: what fails after uvloop.loop is there could not be undone,
+        # since an extension module in C is initialised once in a process.
+        import orjson  # noqa: F401
+        from uvloop.loop import Loop as UvloopLoop
 
-    def __init__(self, module: str, name: str) -> None:
-        self._module = module
-        self._name = name
+        class Loop(UvloopLoop):
+            """uvloop's loop, and asyncio's abstract one once asyncio is complete."""
 
-    def _real(self) -> Any:
-        __import__(self._module)
-        return getattr(sys.modules[self._module], self._name)
+        def is_complete(asyncio: Any) -> None:
+            Loop.__bases__ = (UvloopLoop, asyncio.AbstractEventLoop)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._real()(*args, **kwargs)
+        for name in borrowed:
+            delattr(asyncio, name)
+        for name in placed:
+            _take_away(name)
+        # A global that one class statement has used, and nothing else will.
+        vars(uvloop.loop).pop("enum", None)
+        for name in set(sys.modules) - before:
+            _refuse_stand_ins(name)
+        _leave_incomplete(asyncio, is_complete)
+        _leave_incomplete(uvloop)
+    except BaseException:
+        for name in set(sys.modules) - before:
+            _take_away(name)
+        raise
+    return Loop  # type: ignore[return-value]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real(), name)
 
-    def __instancecheck__(self, instance: object) -> bool:
-        # Nothing can be an instance of a class whose module nobody has imported.
-        module = sys.modules.get(self._module)
-        return module is not None and isinstance(instance, getattr(module, self._name))
+class _StandIn(ModuleType):
+    """Takes the place of a module while uvloop and orjson are imported."""
+
+
+def _place(name: str, names: Names) -> None:
+    module = sys.modules[name] = _StandIn(name)
+    vars(module).update(names)
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, module)
+
+
+def _take_away(name: str) -> None:
+    sys.modules.pop(name, None)
+    parent, _, child = name.rpartition(".")
+    if parent in sys.modules:
+        vars(sys.modules[parent]).pop(child, None)
+
+
+def _refuse_stand_ins(name: str) -> None:
+    """Fail if a real module, which stays, has kept hold of a stand-in."""
+    for key, value in vars(sys.modules[name]).items():
+        if isinstance(value, _StandIn):
+            raise ImportError(f"{name}.{key} is a stand-in")
 
 
 class _Package(ModuleType):
     """A package whose `__init__` runs on the first use of anything it lacks.
 
     `__path__` is among what it lacks, and the import system asks for that before it
-    imports any submodule: so nobody ever meets a half of the package.
+    imports any submodule: nobody ever meets a part of the package without the rest.
     """
 
     def __getattr__(self, name: str) -> Any:
-        spec = self.__spec__
-        assert spec is not None and spec.loader is not None
-        self.__class__ = ModuleType
+        spec, then = vars(self)["__spec__"], vars(self).pop("_then")
+        self.__class__ = ModuleType  # type: ignore[assignment]
         self.__path__ = spec.submodule_search_locations
         spec.loader.exec_module(self)
+        if then is not None:
+            then(self)
         return getattr(self, name)
 
 
@@ -106,44 +157,78 @@ def _package(name: str) -> ModuleType:
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
+def _leave_incomplete(
+    package: ModuleType, then: Callable[[ModuleType], None] | None = None
+) -> None:
+    del package.__path__
+    vars(package)["_then"] = then
+    package.__class__ = _Package
+
+
+class _Later:
+    """A name of a module that is imported when the name is first used."""
+
+    __slots__ = ("_module", "_name")
+
+    def __init__(self, module: str, name: str) -> None:
+        self._module = module
+        self._name = name
+
+    def _real(self) -> Any:
+        __import__(self._module)
+        real = getattr(sys.modules[self._module], self._name)
+        if real is self:
+            raise AttributeError(f"{self._module}.{self._name} is a stand-in as yet")
+        return real
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._real()(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real(), name)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        # Nothing can be an instance of a class whose module nobody has imported.
+        return self._module in sys.modules and isinstance(instance, self._real())
+
+
+def _later(module: str, names: str) -> Names:
+    return {name: _Later(module, name) for name in names.split()}
+
+
+def _all_of(module: str) -> Names:
+    """Return what a module written in C offers: its wrapper in Python is left out."""
+    names = vars(__import__(module))
+    return {name: value for name, value in names.items() if name[:2] != "__"}
+
+
 class _NeverRaisedError(Exception):
-    """For `except` clauses of paths that the lean runtime does not take."""
+    """For the `except` clauses of paths that nobody takes."""
 
 
 def _no_tls(*args: object) -> NoReturn:
     raise NotImplementedError(
         "no TLS through the loop of the lean runtime: "
-        "wrap a socket with ssl yourself, or set FORZA_RUNTIME=plain"
+        "use an ssl.SSLSocket of your own, or set FORZA_RUNTIME=plain"
     )
 
 
-def _later(module: str, names: str) -> dict[str, object]:
-    return {name: _Later(module, name) for name in names.split()}
+def _stand_ins() -> dict[str, Names]:
+    """Return, for each module to replace, all that its importers take from it.
 
+    A name that is missing here fails the import, and so leads to plain imports.
+    """
+    from _thread import get_ident
 
-def _public(module: ModuleType) -> dict[str, object]:
-    return {name: value for name, value in vars(module).items() if name[:2] != "__"}
-
-
-def _stand_ins() -> dict[str, dict[str, object]]:
-    """Return, for each module to replace, all that its importer takes from it."""
-    import _collections
-    import _collections_abc
-    import _datetime
-    import _functools
-    import _signal
-    import _socket
-    import _thread
-    import _warnings
-
-    class main:
-        ident = _thread.get_ident()
+    class MainThread:
+        ident = get_ident()
 
     return {
-        # uvloop: SSLContext to check arguments, the others inside SSLProtocol only.
+        # ---- for uvloop ----
+        # Arguments are checked against SSLContext; the rest is used by SSLProtocol
+        # alone, which can't be made without a MemoryBIO.
         "ssl": {
-            "SSLContext": _Later("ssl", "SSLContext"),
-            "create_default_context": _Later("ssl", "create_default_context"),
+            **_later("ssl", "SSLContext create_default_context"),
             "MemoryBIO": _no_tls,
             "SSLError": _NeverRaisedError,
             "SSLWantReadError": _NeverRaisedError,
@@ -154,114 +239,87 @@ def _stand_ins() -> dict[str, dict[str, object]]:
             "SSL_ERROR_WANT_WRITE": 3,
             "SSL_ERROR_SYSCALL": 5,
         },
-        # uvloop: refuses coroutine functions as callbacks of signals and executors;
-        # isgenerator is taken and never called.
-        "inspect": {
-            "isgenerator": _Later("inspect", "isgenerator"),
-            "iscoroutinefunction": _is_coroutine_function,
+        # These are in _socket: constants, errors, the socket pair by which signals
+        # wake the loop.  The class is what others get, and are asked about: the loop
+        # marks their socket as in use, so that close() waits.  The enumerations only
+        # adorn the results of getaddrinfo.
+        "socket": {
+            **_all_of("_socket"),
+            "socket": _Later("socket", "socket"),
+            "AddressFamily": int,
+            "SocketKind": int,
         },
-        # uvloop and _asyncio: where a handle or a task was made, in debug mode.
-        "traceback": _later(
-            "traceback", "StackSummary walk_stack format_list extract_stack"
-        ),
-        # uvloop: its own subprocess transport; forza spawns by itself.
+        # The functions are _signal's: signal.py adds enumerations to their results.
+        "signal": _all_of("_signal"),
+        # For the loop's own subprocesses; forza spawns by itself.
         "subprocess": {
             "PIPE": -1,
             "STDOUT": -2,
             "DEVNULL": -3,
             "SubprocessError": _NeverRaisedError,
         },
-        # uvloop: run_in_executor, which builds its pool on first use.
+        # run_in_executor makes its pool on first use.
         "concurrent.futures": _later("concurrent.futures", "ThreadPoolExecutor Future"),
-        # uvloop: signal.py only wraps these functions to return enumerations.
-        "signal": _public(_signal),
-        # uvloop: the constants, the errors and the pair that signals wake the loop
-        # by are all in _socket.  socket.socket is made for others, and asked about:
-        # the loop counts its use of such a socket, so that close() can wait.
-        "socket": {
-            **_public(_socket),
-            "socket": _Later("socket", "socket"),
-            "AddressFamily": int,
-            "SocketKind": int,
-        },
-        # uvloop takes the types that are written in C; debug builds of it count handles.
-        "collections": {
-            "deque": _collections.deque,
-            "OrderedDict": _collections.OrderedDict,
-            "Counter": _Later("collections", "Counter"),
-            "abc": _collections_abc,
-        },
-        "functools": {"partial": _functools.partial},
-        # _weakrefset, for uvloop's weakref: one type.
-        "types": {"GenericAlias": type(list[int])},
-        # uvloop
-        "warnings": {"warn": _warnings.warn},
-        # uvloop: a thread to shut its executor down, and which one is the main one.
+        # Which thread is the main one (this one), and one to shut the executor down.
         "threading": {
+            "main_thread": lambda: MainThread,
             "Thread": _Later("threading", "Thread"),
-            "main_thread": lambda: main,
         },
-        # _asyncio: the policy when no loop runs, and what repr() and stacks show.
+        # Coroutine functions are refused as callbacks; isgenerator is never called.
+        "inspect": {
+            "iscoroutinefunction": _is_coroutine_function,
+            "isgenerator": lambda value: False,
+        },
+        # Where a handle was made, in debug mode.  Also for _asyncio: extract_stack.
+        "traceback": _later(
+            "traceback", "StackSummary walk_stack format_list extract_stack"
+        ),
+        # The same types, functions and abstract classes that the real modules take
+        # from C (or from _collections_abc); Counter is for debug builds.
+        "collections": {
+            **_all_of("_collections"),
+            "Counter": _Later("collections", "Counter"),
+        },
+        "collections.abc": _all_of("_collections_abc"),
+        "functools": _all_of("_functools"),
+        "warnings": _all_of("_warnings"),
+        # By _weakrefset, which is imported by weakref: one type.
+        "types": {"GenericAlias": type(list[int])},
+        # The logger is silent unless something goes wrong.
+        "asyncio.log": {"logger": _Later("asyncio.log", "logger")},
+        # Imported, and nothing taken from them.
+        "asyncio.base_events": {},
+        "asyncio.futures": {},
+        "asyncio.sslproto": {},
+        # ---- for _asyncio, which is asyncio's Future and Task ----
+        # Asked for the loop when none is running.
         "asyncio.events": _later("asyncio.events", "get_event_loop_policy"),
+        # For repr() and for printed stacks.
         "asyncio.base_futures": _later("asyncio.base_futures", "_future_repr"),
         "asyncio.base_tasks": _later(
             "asyncio.base_tasks", "_task_repr _task_get_stack _task_print_stack"
         ),
-        # _asyncio keeps it for awaitables that are no plain coroutine; uvloop only
-        # looks for debug_wrapper, which was removed in Python 3.8.
+        # To check what a Task is given.  uvloop looks here for debug_wrapper, which
+        # no Python of ours has.
         "asyncio.coroutines": {"iscoroutine": _is_coroutine},
-        # uvloop: its logger, which stays silent unless something goes wrong.
-        "asyncio.log": {"logger": _Later("asyncio.log", "logger")},
-        # uvloop imports these three and takes nothing from them.
-        "asyncio.base_events": {},
-        "asyncio.futures": {},
-        "asyncio.sslproto": {},
-        # orjson compares types with these: values of them become the business of
-        # `default`.  uvloop has one enumeration, for watching files.
-        "uuid": _later("uuid", "UUID"),
-        "enum": {"EnumMeta": _Later("enum", "EnumMeta"), "IntEnum": int},
+        # ---- for orjson ----
+        # Types are compared with these.  A value of one of them goes to `default`
+        # now, like any that orjson does not know; see docs/lean-runtime.md.
+        "uuid": _later("uuid", "UUID NAMESPACE_DNS"),
         "dataclasses": _later("dataclasses", "_FIELD"),
-        # orjson: the base class of its JSONDecodeError, itself a ValueError.
+        "zoneinfo": _later("zoneinfo", "ZoneInfo"),  # before orjson 3.11
+        # Also for uvloop: it has one enumeration, for watching files.
+        "enum": {"EnumMeta": _Later("enum", "EnumMeta"), "IntEnum": int},
+        # The base class of orjson.JSONDecodeError, itself a ValueError.
         "json": {"JSONDecodeError": ValueError},
-        # orjson: the C half is all it takes; before Python 3.12 datetime.py builds a
-        # whole second implementation only to throw it away.
-        "datetime": _public(_datetime),
+        # Its types are written in C; before Python 3.12 datetime.py first builds
+        # them all in Python, only to throw those away.
+        "datetime": _all_of("_datetime"),
     }
 
 
-# These four stay in use for good, so they answer what asyncio's and inspect's own do.
-
-
-def _is_coroutine(value: object) -> bool:
-    from _collections_abc import Coroutine
-
-    if sys.version_info < (3, 12) and type(value) is type(_ for _ in ()):
-        return True
-    return isinstance(value, Coroutine)
-
-
-def _is_coroutine_function(value: object) -> bool:
-    return bool(getattr(getattr(value, "__code__", None), "co_flags", 0) & 0x80)
-
-
-def _is_future(value: Any) -> bool:
-    return (
-        hasattr(value.__class__, "_asyncio_future_blocking")
-        and value._asyncio_future_blocking is not None
-    )
-
-
-def _ensure_future(value: Any, *, loop: Any = None) -> Any:
-    if loop is not None:
-        if _is_coroutine(value):
-            return loop.create_task(value)
-        if _is_future(value) and value.get_loop() is loop:
-            return value
-    return _Later("asyncio", "ensure_future")(value, loop=loop)
-
-
-def _asyncio_names() -> dict[str, object]:
-    """Return what uvloop takes from asyncio itself: most of it is the real thing."""
+def _asyncio_names() -> Names:
+    """Return what uvloop takes from asyncio itself: nearly all is the real thing."""
     import _asyncio
     from asyncio import exceptions, protocols, transports
 
@@ -278,65 +336,51 @@ def _asyncio_names() -> dict[str, object]:
         "_get_running_loop": _asyncio._get_running_loop,
         "_set_running_loop": _asyncio._set_running_loop,
         "iscoroutine": _is_coroutine,
+        "iscoroutinefunction": _is_coroutine_function,  # before uvloop 0.23
         "isfuture": _is_future,
         "ensure_future": _ensure_future,
-        # create_connection by name, create_server, run_in_executor.
+        # create_server, create_connection by name, run_in_executor.
         **_later("asyncio", "gather wait wrap_future"),
+        # Handlers of SIGCHLD that belong to one are refused.
+        "AbstractChildWatcher": (),
     }
 
 
-def _load_lean() -> Callable[[], AbstractEventLoop]:
-    """Import both with the stand-ins in place; leave no trace of them either way."""
-    before = set(sys.modules)
-    placed: list[str] = []
-    try:
-        import concurrent
-
-        asyncio, uvloop = _package("asyncio"), _package("uvloop")
-        sys.modules.update(asyncio=asyncio, uvloop=uvloop)
-        for name, names in _stand_ins().items():
-            if name not in sys.modules:
-                _place(name, names)
-                placed.append(name)
-        sys.modules["collections.abc"] = sys.modules["_collections_abc"]
-        placed.append("collections.abc")
-        names = _asyncio_names()
-        vars(asyncio).update(names)
-        import orjson  # noqa: F401
-        from uvloop.loop import Loop
-
-        for name in names:
-            delattr(asyncio, name)
-        for package in asyncio, uvloop:
-            del package.__path__
-            package.__class__ = _Package
-    except BaseException:
-        for name in set(sys.modules) - before:
-            del sys.modules[name]
-        raise
-    finally:
-        for name in placed:
-            _take_away(name)
-    return Loop
+# These four stay in use for good: they answer as asyncio's and inspect's own do.
 
 
-def _place(name: str, names: dict[str, object]) -> None:
-    module = sys.modules[name] = ModuleType(name)
-    vars(module).update(names)
-    parent, _, child = name.rpartition(".")
-    if parent:
-        setattr(sys.modules[parent], child, module)
+def _is_coroutine(value: object) -> bool:
+    from _collections_abc import Coroutine
+
+    if sys.version_info < (3, 12) and type(value) is type(_ for _ in ()):
+        return True
+    return isinstance(value, Coroutine)
 
 
-def _take_away(name: str) -> None:
-    sys.modules.pop(name, None)
-    parent, _, child = name.rpartition(".")
-    if parent in sys.modules:
-        vars(sys.modules[parent]).pop(child, None)
+def _is_coroutine_function(value: object) -> bool:
+    is_coroutine = 0x80  # inspect.CO_COROUTINE
+    flags = getattr(getattr(value, "__code__", None), "co_flags", 0)
+    return bool(flags & is_coroutine)
+
+
+def _is_future(value: Any) -> bool:
+    return (
+        hasattr(value.__class__, "_asyncio_future_blocking")
+        and value._asyncio_future_blocking is not None
+    )
+
+
+def _ensure_future(value: Any, *, loop: AbstractEventLoop | None = None) -> Any:
+    if loop is not None:
+        if _is_coroutine(value):
+            return loop.create_task(value)
+        if _is_future(value) and value.get_loop() is loop:
+            return value
+    return _Later("asyncio", "ensure_future")(value, loop=loop)
 
 
 def _is_tested() -> bool:
-    """Whether the tests have run with just these versions (one stat for each)."""
+    """Whether the tests have run with just these versions (a few calls of stat)."""
     if sys.version_info[:2] not in TESTED_PYTHON:
         return False
     for name, versions in TESTED.items():
@@ -347,13 +391,15 @@ def _is_tested() -> bool:
 
 
 def _try_in_child() -> None:
-    """Load and check in a forked child, where even a crash costs nothing."""
+    """Load and use it all in a forked child first, where even a crash is harmless.
+
+    Not an idle worry: orjson 3.10 takes a missing name with a segmentation fault.
+    """
+    _signal = __import__("_signal")
     readable, writable = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            import _signal
-
             _signal.alarm(10)
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
@@ -365,121 +411,109 @@ def _try_in_child() -> None:
         finally:
             os._exit(0)
     os.close(writable)
-    with open(readable, encoding="utf-8") as pipe:
-        said = pipe.read()
+    with open(readable, "rb") as pipe:
+        said = pipe.read().decode()
     _, status = os.waitpid(pid, 0)
     if said != "ok":
         raise ImportError(said or f"the trial ended with status {status}")
 
 
 def _check(new_loop: Callable[[], AbstractEventLoop]) -> None:
-    """Use each thing that forza uses once, and look for stand-ins left behind."""
-    import _signal
+    """Use everything once that forza uses; raise if anything is not as it should be."""
     import orjson
 
+    signal = __import__("_signal").SIGUSR1
     loop = new_loop()
     readable, writable = os.pipe()
     seen: list[str] = []
 
-    async def wait() -> None:
-        future = loop.create_future()
-        loop.call_later(0.001, future.set_result, None)
-        loop.add_reader(readable, read)
-        loop.add_signal_handler(_signal.SIGUSR1, seen.append, "signal")
+    async def use() -> None:
+        done = loop.create_future()
+        loop.add_reader(readable, seen.append, "readable")
+        loop.add_writer(writable, loop.remove_writer, writable)
+        loop.add_signal_handler(signal, seen.append, "signal")
+        loop.call_later(0.001, done.set_result, None)
         os.write(writable, b"x")
-        os.kill(os.getpid(), _signal.SIGUSR1)
-        await future
-        await loop.getaddrinfo(b"127.0.0.1", 1)
-        while len(seen) < 2:
-            await asyncio_sleep()
-
-    def read() -> None:
-        seen.append("reader")
+        os.kill(os.getpid(), signal)
+        await done
         loop.remove_reader(readable)
+        loop.remove_signal_handler(signal)
+        if not await loop.getaddrinfo(b"127.0.0.1", 1):
+            raise ImportError("getaddrinfo finds nothing")
 
-    def asyncio_sleep() -> Any:
-        future = loop.create_future()
-        loop.call_later(0.001, future.set_result, None)
-        return future
-
-    loop.run_until_complete(wait())
+    loop.run_until_complete(loop.create_task(use()))
     loop.close()
+    if not {"readable", "signal"} <= set(seen):
+        raise ImportError(f"the loop has seen {seen} only")
     value = {"a": [1, 2.5, None, True, "\u20ac"]}
-    if orjson.loads(orjson.dumps(value)) != value:
+    if orjson.loads(orjson.dumps(value, str)) != value:
         raise ImportError("orjson does not give back what it was given")
-    for name in _stand_ins():
-        if "." not in name and name in sys.modules:
-            raise ImportError(f"{name} was imported")
 
 
 def settle(loop: object) -> None:
     """Give back the memory that only start-up, or a burst, needed.
 
-    Whatever a platform lacks (glibc, /proc, madvise) is left out.
+    Takes a few milliseconds.  What a platform lacks (glibc, /proc) is left out.
     """
     import gc
 
     gc.collect()
-    for step, args in ((_drop_buffer, (loop,)), (_unmap_clean_file_pages, ()), (_trim_heap, ())):
+    for step in (
+        _refuse_huge_pages,
+        lambda: _drop_buffer(loop),
+        _unmap_clean_file_pages,
+        _trim_heap,
+    ):
         try:
-            step(*args)
+            step()
         except (ImportError, AttributeError, OSError, ValueError):
-            continue  # musl has no malloc_trim, gVisor no pagemap
+            continue
+
+
+def _refuse_huge_pages() -> None:
+    """Real: where huge pages are always on, two arenas may grow into one of 2 MB."""
+    _libc("prctl")(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
 
 
 def _drop_buffer(loop: object) -> None:
-    """Give back the pages of the loop that hold only zeros: they read the same after.
+    """Real: give back the pages of the loop that hold only zeros (240 kB).
 
-    Real memory: uvloop's Loop contains a buffer of 256 kB for its stream transports,
-    of which forza has none, and making the loop has touched every page of it.  Only
-    the loop's own pages are looked at, since nothing is allocated inside them while we
-    look.
+    uvloop's Loop contains a buffer for its stream transports, of which forza has
+    none, and making the loop has touched every page of it.  A private page of zeros
+    reads the same after the kernel has taken it back.  Only the loop's own pages are
+    looked at: nothing else is allocated in there between the look and the taking.
     """
     zeros = bytes(PAGE)
-    end = id(loop) + type(loop).__basicsize__
+    first, end = -(-id(loop) // PAGE) * PAGE, id(loop) + type(loop).__basicsize__
     with open("/proc/self/mem", "rb", 0) as memory:
-        for address in range(-(-id(loop) // PAGE) * PAGE, end - PAGE + 1, PAGE):
+        for address in range(first, end - PAGE + 1, PAGE):
             memory.seek(address)
             if memory.read(PAGE) == zeros:
-                _madvise_dont_need(address, address + PAGE)
+                _libc("madvise")(address, PAGE, 4)  # MADV_DONTNEED
 
 
 def _unmap_clean_file_pages() -> None:
-    """Unmap code that start-up ran and the steady state may not.
+    """Not real, but counted as resident: unmap code that only start-up ran.
 
-    Not real memory, but counted as resident: the pages stay in the page cache and
-    come back from there when they are touched.  Only mappings that nobody can write
-    to, and that smaps says have no page of their own: what the dynamic linker has
-    relocated is read-only by now too, and dropping that would be a crash.
+    The pages stay in the page cache, and come back from there when they are touched.
+    Taken are libraries' mappings that nobody can write to and of which, says smaps,
+    no page is our own.  "Not writable" is not enough: what the dynamic linker has
+    relocated is read-only by now, and without it the process crashes.
     """
-    for start, end, mode, path, anonymous in _mappings():
-        if path[:1] == b"/" and b"w" not in mode and anonymous == 0:
-            _madvise_dont_need(start, end)
+    where, library = b"", False
+    with open("/proc/self/smaps", "rb") as smaps:
+        for line in smaps:
+            if line[:1] in b"0123456789abcdef":
+                where, mode, _, _, inode, *_ = line.split(None, 5)
+                library = mode in (b"r--p", b"r-xp") and inode != b"0"
+            elif library and line.split() == [b"Anonymous:", b"0", b"kB"]:
+                start, end = (int(n, 16) for n in where.split(b"-"))
+                _libc("madvise")(start, end - start, 4)  # MADV_DONTNEED
 
 
 def _trim_heap() -> None:
-    """Real memory: malloc keeps what is freed until it is told to look."""
+    """Real: malloc keeps what is freed until it is told to look (glibc only)."""
     _libc("malloc_trim")(0)
-
-
-def _mappings() -> list[tuple[int, int, bytes, bytes, int]]:
-    """Return start, end, mode, path and anonymous kB of each of our mappings."""
-    found = []
-    start = end = 0
-    mode = path = b""
-    with open("/proc/self/smaps", "rb") as smaps:
-        for line in smaps:
-            if line[:10] == b"Anonymous:":
-                found.append((start, end, mode, path, int(line.split()[1])))
-            elif line[:1] in b"0123456789abcdef":
-                where, mode, _, _, _, *rest = line.split(None, 5)
-                start, end = (int(n, 16) for n in where.split(b"-"))
-                path = rest[0].rstrip() if rest else b""
-    return found
-
-
-def _madvise_dont_need(start: int, end: int) -> None:
-    _libc("madvise")(start, end - start, 4)
 
 
 def _libc(name: str) -> Callable[..., int]:
@@ -489,11 +523,10 @@ def _libc(name: str) -> Callable[..., int]:
 
         long = type("long", (_ctypes._SimpleCData,), {"_type_": "l"})
         kind = {"_flags_": _ctypes.FUNCFLAG_CDECL, "_restype_": long}
-        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)
+        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)  # type: ignore[arg-type]
         call = type("function", (_ctypes.CFuncPtr,), kind)(address)
         _functions[name] = lambda *args: call(*map(long, args))
     return _functions[name]
 
 
 _functions: dict[str, Callable[..., int]] = {}
-PAGE = os.sysconf("SC_PAGE_SIZE")
