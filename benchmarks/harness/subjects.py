@@ -22,7 +22,7 @@ from .cache import (
 )
 from .cell import Cell
 
-__all__ = ["SUBJECTS", "Argv", "Cat", "Forza", "Subject"]
+__all__ = ["SUBJECTS", "Argv", "Cat", "Forza", "Subject", "named"]
 
 Argv = Sequence[str]
 NOTHING = subprocess.DEVNULL
@@ -397,3 +397,8 @@ SUBJECTS: tuple[Subject, ...] = (
     Runit(),
     Honcho(),
 )
+
+
+def named(name: str) -> Subject:
+    """Return the subject of exactly this name."""
+    return next(subject for subject in SUBJECTS if subject.name == name)
