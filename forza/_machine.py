@@ -29,7 +29,7 @@ def cgroups(controller: str, root: str = "") -> tuple[int, str, list[str]]:
         _, names, path = line.split(":", 2)
         for name in names.split(","):
             mine[name] = path
-    found: dict[int, tuple[int, str, list[str]]] = {}
+    found: dict[tuple[int, bool], tuple[int, str, list[str]]] = {}
     for line in os.fsdecode(read(f"{root}/proc/self/mountinfo")).splitlines():
         mount, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
@@ -44,14 +44,17 @@ def cgroups(controller: str, root: str = "") -> tuple[int, str, list[str]]:
         # What is mounted may be a part of the hierarchy only (a container's), and a
         # cgroup namespace shows what lies outside of it as "/..": then only the top
         # of what is mounted is sure to be above this process.
-        below = path[len(top) :].rstrip("/") if f"{path}/".startswith(f"{top}/") else ""
-        folders = [below if "/.." not in below else ""]
+        fits = f"{path}/".startswith(f"{top}/") and "/.." not in path[len(top) :]
+        folders = [path[len(top) :].rstrip("/") if fits else ""]
         while folders[-1]:
             folders.append(folders[-1].rpartition("/")[0])
         point = root + point.replace("\\040", " ")
-        found.setdefault(version, (version, point, folders))
+        found.setdefault((version, fits), (version, point, folders))
     # Where both are mounted, a controller that version 1 has is not in version 2.
-    return found.get(1) or found.get(2) or (0, "", [])
+    for key in ((1, True), (1, False), (2, True), (2, False)):
+        if key in found:
+            return found[key]
+    return 0, "", []
 
 
 class _Limits:
