@@ -19,6 +19,7 @@ const server = http.createServer((request, response) => {
 server.listen(Number(process.env.DEMO_PORT || 0), '127.0.0.1', () => {
   const { port } = server.address()
   console.log(`listening on http://127.0.0.1:${port}`)
+  if (process.send) process.send(`port=${port}`)
   setInterval(() => {
     ticks += 1
     console.log(`tick ${ticks}`)
