@@ -139,6 +139,12 @@ def _run(args: Sequence[str], settings: dict[str, Any], process: Process | None)
     from forza._lean import load
 
     make_loop, lean = load()
+    if lean:
+        # The import system remembers what is in each folder: 70 kB of names. Freed
+        # now, they leave room for the modules that are still to come.
+        import _ctypes  # noqa: F401 — for settling, which would fill it again
+
+        sys.path_importer_cache.clear()
     from forza._monitor import Monitor
 
     loop = make_loop()
