@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Whether memory stays flat under a steady stream and a receiver that comes and goes."""
+"""Whether memory stays flat: a steady stream, a receiver that comes and goes."""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ def installed_versions() -> dict[str, str]:
     found = {"node": node_version()}
     for info in CACHE.glob("venv-*/lib/python*/site-packages/*.dist-info"):
         package, _, version = info.name.removesuffix(".dist-info").partition("-")
+        package = package.removesuffix("_solenoid")
         found[package] = version
     for home in CACHE.glob("npm-*"):
         package = home.name.removeprefix("npm-")
