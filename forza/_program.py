@@ -181,6 +181,8 @@ async def _settle(monitor: Monitor) -> None:
         ticks += 1
         quiet = monitor.bytes_read - last < _QUIET_BYTES
         last = monitor.bytes_read
-        if ticks == 2 or (quiet and last - settled > _BURST_BYTES):
+        # At once, so that a first burst does not come on top of what start-up left;
+        # then when every plugin has had its turn.
+        if ticks <= 2 or (quiet and last - settled > _BURST_BYTES):
             settled = last
             settle(monitor.loop)
