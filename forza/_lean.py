@@ -30,6 +30,7 @@ else:
 # What the tests have run with.  Anything else is tried in a forked child first.
 TESTED_PYTHON = ((3, 11), (3, 12), (3, 13))
 TESTED = {"uvloop": ("0.23.0",), "orjson": ("3.13.0",)}
+TRIAL_SECONDS = 10
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -400,7 +401,7 @@ def _try_in_child() -> None:
     pid = os.fork()
     if pid == 0:
         try:
-            _signal.alarm(10)
+            _signal.alarm(TRIAL_SECONDS)
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
             os.dup2(null, 2)
