@@ -10,7 +10,7 @@ from orjson import JSONDecodeError, loads
 
 _LOGS = {"logs/stdout": "out", "logs/stderr": "err"}
 _WIDTH = 16
-_EVERYWHERE = ("boot", "seq", "pid", "app", "raw")
+_HIDDEN = ("boot", "seq", "pid", "app", "raw", "kind")
 _DIM, _RED, _CYAN, _PLAIN = "\x1b[2m", "\x1b[31m", "\x1b[36m", "\x1b[0m"
 
 
@@ -54,21 +54,24 @@ class Renderer:
 
 
 def _figure(service: str, event: dict[str, object]) -> str:
-    metric = event.get("metric")
-    meta = event.get("meta")
-    if service == "health/process/memory" and isinstance(metric, int | float):
-        words = [f"{metric / 1e6:.1f} MB"]
-    elif service == "health/machine/memory" and isinstance(metric, int | float):
-        words = [f"{metric:.0%}"]
-    elif isinstance(metric, float):
-        words = [f"{metric:.3f}".rstrip("0").rstrip(".")]
+    """Say in a few words what an event of forza's, or of the app's own, says."""
+    metric, meta = event.get("metric"), event.get("meta")
+    description = str(event.get("description", ""))
+    meta = meta if isinstance(meta, dict) else {}
+    if not isinstance(metric, int | float):
+        figure = str(metric)
+    elif service == "health/process/spawn":
+        return f"pid {meta.get('pid')}"
+    elif service == "health/process/exit":
+        return f"status {description} ({meta.get('reason')})"
+    elif service == "health/process/start" and not metric:
+        said = f"; it said:\n{description}" if description else ""
+        return f"not started ({meta.get('reason')}){said}"
+    elif service == "health/process/memory":
+        figure = f"{metric / 1e6:.1f} MB"
+    elif service == "health/machine/memory":
+        return f"{metric:.0%} of {meta.get('total', 0) / 1e6:.0f} MB"
     else:
-        words = [str(metric)]
-    if isinstance(meta, dict):
-        if service == "health/process/spawn":
-            words = [f"pid {meta.get('pid')}"]
-        words += [f"{k}={v}" for k, v in meta.items() if k not in _EVERYWHERE]
-    description = event.get("description")
-    if isinstance(description, str) and description:
-        words.append(description)
-    return " ".join(words)
+        figure = f"{metric:.3f}".rstrip("0").rstrip(".")
+    more = [f"{name}={value}" for name, value in meta.items() if name not in _HIDDEN]
+    return " ".join(filter(None, (figure, *more, description)))
