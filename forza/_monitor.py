@@ -10,15 +10,17 @@ from time import monotonic
 from forza import plugins as _plugins
 from forza._errors import SinkError, SpawnError
 from forza._event import Encoder
+from forza._hooks import Hooks
 from forza._host import host_name
 from forza._ipc import Channel
-from forza._process import Exit, Pipe, Process, ProcessOptions, spawn
-from forza._wait import Timers, end, settle
+from forza._pipe import Pipe
+from forza._process import Exit, Process, ProcessOptions, spawn
+from forza._wait import Timers, settle
 from forza.sinks import open_sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future, Task, TimerHandle
+    from asyncio import AbstractEventLoop, Future, TimerHandle
     from collections.abc import (
         AsyncIterator,
         Callable,
@@ -38,14 +40,6 @@ BUFFER = 1024 * 1024
 # After the child's end, a grandchild may still hold its output open: wait this long.
 _DRAIN = 1.0
 _TERM, _KILL = 15, 9
-_CALLBACKS = (
-    "process_options",
-    "process_spawned",
-    "stdout_data",
-    "stderr_data",
-    "ipc_data",
-    "process_exit",
-)
 
 
 class Monitor:
@@ -87,7 +81,6 @@ class Monitor:
         self.process = process
         self.ended: Exit | None = None
         self.start_log = start_log
-        self.bytes_read = 0
         self._to = tuple(to)
         self._plugin_names = tuple(plugins)
         self._plugin_options = plugin_options or {}
@@ -98,9 +91,6 @@ class Monitor:
         self._buffer = buffer
         self._say = say
         self._loop = loop
-        self._plugins: list[Plugin] = []
-        self._tasks: dict[Plugin, Task[None]] = {}
-        self._callbacks: dict[str, tuple[tuple[Plugin, Any], ...]] = {}
         self._sinks: tuple[Sink, ...] = ()
         self._pipes: tuple[Pipe, ...] = ()
         self._holders: set[object] = set()
@@ -160,6 +150,11 @@ class Monitor:
         """
         return self._timers.every(seconds)
 
+    @property
+    def bytes_read(self) -> int:
+        """How much the app has written so far."""
+        return sum(pipe.bytes_read for pipe in self._pipes)
+
     def say(self, text: str, *, problem: bool = True) -> None:
         """Tell the operator something about forza itself; not an event."""
         if self._say is not None:
@@ -196,13 +191,15 @@ class Monitor:
         self._timers = Timers(loop)
         boot = os.urandom(8).hex()
         self._encoder = Encoder(self._host, boot, self._app)
-        self._plugins = [
-            _plugins.load(plugin, self, self._plugin_options)
-            for plugin in _plugins.in_order(self._plugin_names)
-        ]
-        self._callbacks = {name: self._find_callbacks(name) for name in _CALLBACKS}
+        self._hooks = Hooks(
+            self,
+            [
+                _plugins.load(plugin, self, self._plugin_options)
+                for plugin in _plugins.in_order(self._plugin_names)
+            ],
+        )
         await self._open_sinks()
-        self._call("process_options", self.options)
+        self._hooks.call("process_options", self.options)
         try:
             if self.process is None:
                 self.process = spawn(self.options)
@@ -277,11 +274,11 @@ class Monitor:
     def _spawned(self, process: Process) -> None:
         self._started_at = monotonic()
         self._encoder.set_pid(process.pid)
-        self._call("process_spawned", process)
-        channel = Channel(self.send, self._message)
+        self._hooks.call("process_spawned", process)
+        channel = Channel(self.send, self._hooks.message)
         readers: tuple[tuple[Callable[[bytes], object], Callable[[], object]], ...] = (
-            (self._stdout, self._pipe_closed),
-            (self._stderr, self._pipe_closed),
+            (self._hooks.stdout, self._pipe_closed),
+            (self._hooks.stderr, self._pipe_closed),
             (channel.data, channel.close),
         )
         self._pipes = tuple(
@@ -291,19 +288,7 @@ class Monitor:
         for pipe in self._pipes:
             pipe.read_start()
         process.watch(self.loop, self._exited)
-        for plugin in self._plugins:
-            self._tasks[plugin] = self.loop.create_task(self._run_plugin(plugin))
-
-    def _stdout(self, data: bytes) -> None:
-        self.bytes_read += len(data)
-        self._call("stdout_data", data)
-
-    def _stderr(self, data: bytes) -> None:
-        self.bytes_read += len(data)
-        self._call("stderr_data", data)
-
-    def _message(self, message: bytes) -> None:
-        self._call("ipc_data", message)
+        self._hooks.start()
 
     def _exited(self, exit: Exit) -> None:
         """The child has ended; its last output may still be in the pipes."""
@@ -343,9 +328,8 @@ class Monitor:
     async def _finish(self) -> None:
         """Send the last words, flush, and let whoever waits go on."""
         assert self.ended is not None
-        for task in tuple(self._tasks.values()):
-            await end(self.loop, task)
-        self._call("process_exit", self.ended.exit_status, self.ended.term_signal)
+        await self._hooks.stop()
+        self._hooks.call("process_exit", self.ended.exit_status, self.ended.term_signal)
         self._timers.close()
         if self.process is not None:
             self.process.close()
@@ -364,41 +348,8 @@ class Monitor:
         self.ended = Exit(127 if missing else 126, 0)
         self._started_at = monotonic()
         self._flush_by = self.loop.time() + self._flush_timeout
-        self._stderr(f"forza: {error.strerror}\n".encode(errors="replace"))
+        self._hooks.stderr(f"forza: {error.strerror}\n".encode(errors="replace"))
         await self._finish()
-
-    # Plugins.
-
-    def _find_callbacks(self, name: str) -> tuple[tuple[Plugin, Any], ...]:
-        found = ((plugin, getattr(plugin, name, None)) for plugin in self._plugins)
-        return tuple((plugin, method) for plugin, method in found if method is not None)
-
-    def _call(self, name: str, *args: object) -> None:
-        for plugin, method in self._callbacks[name]:
-            try:
-                method(*args)
-            except Exception as error:
-                self._detach(plugin, error)
-
-    async def _run_plugin(self, plugin: Plugin) -> None:
-        try:
-            await plugin.run()
-        except Exception as error:
-            self._detach(plugin, error)
-
-    def _detach(self, plugin: Plugin, error: Exception) -> None:
-        """Switch a plugin that failed off; the app and the others do not notice."""
-        if plugin not in self._plugins:
-            return
-        self._plugins.remove(plugin)
-        self._callbacks = {name: self._find_callbacks(name) for name in _CALLBACKS}
-        task = self._tasks.pop(plugin, None)
-        if task is not None and not task.done():
-            task.cancel()
-        name = _plugins.name_of(type(plugin))
-        text = f"{type(error).__name__}: {error}"
-        self.say(f"plugin {name} failed and is switched off: {text}")
-        self.send("telemetry/plugin", 0.0, text, {"plugin": name}, lifecycle=True)
 
 
 async def run(args: Sequence[str], **settings: Any) -> Exit:

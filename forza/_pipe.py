@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Read what the child writes, as it comes, in pieces of a sensible size."""
+
+from __future__ import annotations
+
+import os
+
+from forza._process import PIPE_BYTES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, TimerHandle
+    from collections.abc import Callable
+
+# A read is at most so large, and no larger than what makes so many bytes of events:
+# the shorter the lines, the more an event's own _EVENT_BYTES count.
+_READ_MOST = 64 * 1024
+_READ_LEAST = 1024
+_READ_FIRST = 8 * 1024
+_EVENTS_MOST = 256 * 1024
+_EVENT_BYTES = 256
+# A read of less than _TRICKLE bytes costs more to wake up for than to carry. After
+# one the pipe rests, twice as long each time, so that lines come in batches.
+_TRICKLE = 8 * 1024
+_REST_MOST = 0.016
+
+
+class Pipe:
+    """The monitor's end of one of the child's pipes, read as it fills (`uv_pipe_t`).
+
+    `read_cb` gets each read's bytes; `close_cb` is called once, at end of file.
+    """
+
+    __slots__ = (
+        "_close_cb",
+        "_fd",
+        "_loop",
+        "_read_bytes",
+        "_read_cb",
+        "_rest",
+        "_stopped",
+        "_timer",
+        "bytes_read",
+    )
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        fd: int,
+        read_cb: Callable[[bytes], object],
+        close_cb: Callable[[], object],
+    ) -> None:
+        self.bytes_read = 0
+        self._loop = loop
+        self._fd = fd
+        self._read_cb = read_cb
+        self._close_cb = close_cb
+        self._read_bytes = _READ_FIRST
+        self._rest = 0.0
+        self._stopped = True
+        self._timer: TimerHandle | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
+    def read_start(self) -> None:
+        """Begin to read, or go on."""
+        if self._stopped and self._fd >= 0:
+            self._stopped = False
+            if self._timer is None:
+                self._loop.add_reader(self._fd, self._readable)
+
+    def read_stop(self) -> None:
+        """Leave what comes in the pipe; once it is full, the child waits."""
+        if not self._stopped:
+            self._stopped = True
+            if self._timer is None:
+                self._loop.remove_reader(self._fd)
+
+    def drain(self) -> None:
+        """Read all that is there now: at most what fits in the pipe."""
+        left = PIPE_BYTES
+        while self._fd >= 0 and left > 0 and (size := self._read()) > 0:
+            left -= size
+
+    def close(self) -> None:
+        """Stop for good; `close_cb` is called if it was not yet."""
+        if self._fd < 0:
+            return
+        self.read_stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        self._close_cb()
+
+    def _read(self) -> int:
+        try:
+            data = os.read(self._fd, self._read_bytes)
+        except (BlockingIOError, InterruptedError):
+            return -1
+        except OSError:  # a socket whose other end died with our words unread
+            data = b""
+        if not data:
+            self.close()
+            return 0
+        size = len(data)
+        self.bytes_read += size
+        expansion = 1 + _EVENT_BYTES * data.count(b"\n") / size
+        fitting = int(_EVENTS_MOST / expansion)
+        self._read_bytes = max(_READ_LEAST, min(_READ_MOST, fitting))
+        self._read_cb(data)
+        return size
+
+    def _readable(self) -> None:
+        if self._is_trickle(self._read()) and not self._stopped:
+            self._loop.remove_reader(self._fd)
+            self._timer = self._loop.call_later(self._rest, self._rested)
+
+    def _rested(self) -> None:
+        self._timer = None
+        if self._stopped:
+            return
+        if self._is_trickle(self._read()) and not self._stopped:
+            self._timer = self._loop.call_later(self._rest, self._rested)
+        elif not self._stopped:
+            self._loop.add_reader(self._fd, self._readable)
+
+    def _is_trickle(self, size: int) -> bool:
+        if 0 < size < _TRICKLE:
+            self._rest = min(_REST_MOST, self._rest * 2 or 0.001)
+            return True
+        self._rest = self._rest / 2 if size > 0 else 0.0
+        return False
