@@ -65,8 +65,7 @@ def _figure(service: str, event: dict[str, object]) -> str:
     elif service == "health/process/exit":
         return f"status {description} ({meta.get('reason')})"
     elif service == "health/process/start" and not metric:
-        said = f"; it said:\n{description}" if description else ""
-        return f"not started ({meta.get('reason')}){said}"
+        return f"not started ({meta.get('reason')})"
     elif service == "health/process/memory":
         figure = f"{metric / 1e6:.1f} MB"
     elif service == "health/machine/memory":

@@ -20,7 +20,7 @@ _TAIL_BYTES = 64 * 1024
 
 class Start:
     """Send `health/process/start` 1 with `meta.port` once the app says `port=N` on
-    descriptor 3, and `health/process/listen` for each further port.
+    descriptor 3 (in node: `process.send("port=80")`), and `health/process/listen` for each further port.
 
     If it has not by `timeout` (15 s), or dies before, send `health/process/start` 0:
     its `description` is the app's output so far, at most the last 64 KiB, and its
@@ -52,8 +52,12 @@ class Start:
     stderr_data = stdout_data
 
     def ipc_data(self, data: bytes) -> None:
-        if data.startswith(b"port=") and data[5:].isdigit():
-            self._listening(int(data[5:]))
+        # node's process.send("port=80") puts it in quotes.
+        name, _, number = data.strip(b'"').partition(b"=")
+        if name == b"port" and number.isdigit() and len(number) <= len("65535"):
+            port = int(number)
+            if 0 < port < 65536:
+                self._listening(port)
 
     def process_exit(self, exit_status: int, term_signal: int) -> None:
         if not self._reported:
