@@ -20,7 +20,8 @@ _TAIL_BYTES = 64 * 1024
 
 class Start:
     """Send `health/process/start` 1 with `meta.port` once the app says `port=N` on
-    descriptor 3 (in node: `process.send("port=80")`), and `health/process/listen` for each further port.
+    descriptor 3 (in node: `process.send("port=80")`), and `health/process/listen` for
+    each further port.
 
     If it has not by `timeout` (15 s), or dies before, send `health/process/start` 0:
     its `description` is the app's output so far, at most the last 64 KiB, and its
