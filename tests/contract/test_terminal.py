@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import CHILDREN
+from tests.conftest import CHILDREN, PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +29,11 @@ class Terminal:
         self.text = ""
 
     def read_until(self, text: str) -> None:
-        """Read until `text` is on the screen; its last program's end ends it too."""
+        """Read until `text` is on the screen."""
         while text not in self.text:
-            try:
-                data = os.read(self.screen, 4096)
-            except OSError:  # Linux says EIO once nobody has the terminal open.
-                data = b""
-            assert data, f"no {text!r} in {self.text!r}"
-            self.text += data.decode()
+            ready, _, _ = select.select([self.screen], [], [], PATIENCE)
+            assert ready, f"no {text!r} in {self.text!r}"
+            self.text += os.read(self.screen, 4096).decode()
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ def test_readable(forza: Forza, terminal: Terminal) -> None:
     """At a terminal an event is a line with a time, in colour."""
     ended = forza.run("--", "sh", "-c", "echo hello; exit 3", stdout=terminal.fd)
     assert ended.status == 3
-    terminal.read_until("code=3")
+    terminal.read_until("status 3")
     lines = terminal.text.splitlines()
     (hello,) = (line for line in lines if "hello" in line and "out" in line)
     assert "{" not in hello
@@ -66,7 +64,7 @@ def test_no_color(forza: Forza, terminal: Terminal, value: str) -> None:
         stdout=terminal.fd,
         env={"NO_COLOR": value},
     )
-    terminal.read_until("code=0")
+    terminal.read_until("status 0")
     assert "\033[32mgreen\033[39m" in terminal.text
     rest = terminal.text.replace("\033[32mgreen\033[39m", "")
     assert "\033" not in rest
@@ -83,7 +81,7 @@ def test_interrupt_key(forza: Forza, terminal: Terminal) -> None:
     terminal.read_until("listening")
     os.write(terminal.screen, b"\x03")
     ended = forza.wait(program)
-    terminal.read_until("code=3")
+    terminal.read_until("status 3")
     assert "got SIGINT" in terminal.text
     assert "closed" in terminal.text
     assert ended.status == 3
