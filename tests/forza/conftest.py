@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
@@ -19,7 +21,6 @@ from forza.testing import FakeMonitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from forza.sinks import Sink
     from tests.conftest import Event
@@ -57,17 +58,19 @@ def run_on(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> Run:
 
     def run(coroutine: Coroutine[Any, Any, T]) -> T:
         trouble: list[dict[str, Any]] = []
-        before = descriptors()
+        before, mine = descriptors(), children()
         loop = make_loop()
         loop.set_exception_handler(lambda _, context: trouble.append(context))
         try:
             result = _finish(loop, coroutine)
         finally:
             left = _close(loop)
+            orphans = children() - mine
+            _end_children(orphans)
         assert trouble == []
         assert left == []
         assert descriptors() - before == set()
-        assert not has_children()
+        assert orphans == set()
         return result
 
     return run
@@ -125,13 +128,18 @@ def descriptors() -> set[tuple[int, str]]:
     return found
 
 
-def has_children() -> bool:
-    """Say whether this process has a child, dead or alive."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def children() -> set[int]:
+    """Return the pids of this process's children, dead or alive."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for task in tasks for pid in task.read_text().split()}
+
+
+def _end_children(pids: set[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, 9)
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
 
 
 def read_events(path: Path) -> list[Event]:
