@@ -38,13 +38,13 @@ def main() -> None:
         "--drones",
         type=numbers,
         metavar="N[,N]",
-        help="how many apps at once (default 1,10,100; quick: 1,10)",
+        help="how many apps at once (default 1,10,100; quick: 1,10,30)",
     )
     options.add_argument(
         "--idle",
         type=float,
         metavar="S",
-        help="seconds before a reading (default 60, for 100 drones 20; quick: 15)",
+        help="seconds before a reading (default 60, with several drones 25; quick: 15)",
     )
     options.add_argument(
         "--parts",
@@ -58,7 +58,7 @@ def main() -> None:
         options.error(f"no part is called {', '.join(unknown)}")
     subjects = installed(BENCHMARK, given.subjects, without=YARDSTICKS)
     if "idle" in parts:
-        for drones in given.drones or ([1, 10] if given.quick else [1, 10, 100]):
+        for drones in given.drones or ([1, 10, 30] if given.quick else [1, 10, 100]):
             for subject in subjects:
                 measure(subject, "idle", drones, given)
     for part in ("burst", "stall"):
@@ -73,7 +73,7 @@ def measure(
     """Take one reading; whatever goes wrong becomes the result."""
     note(f"memory: {subject.name}, {part}, {drones}")
     values: Result = {"part": part, "drones": drones}
-    idle = given.idle or (15 if given.quick else 20 if drones >= 100 else 60)
+    idle = given.idle or (15 if given.quick else 25 if drones > 1 else 60)
     try:
         if drones > subject.most_drones:
             values["skipped"] = f"at most {subject.most_drones}: {subject.note}"

@@ -17,7 +17,11 @@ WIDTH = 760
 OURS = "forza"
 ACCENT = "#c2410c"
 PLAIN = "#94a3b8"
-SHADES = ("#2563eb", "#0d9488", "#7c3aed", "#ca8a04", "#64748b", "#db2777", "#4d7c0f")
+PALE = "#fdba74"
+SHADES = (
+    *("#fb923c", "#2563eb", "#0d9488", "#7c3aed", "#ca8a04"),
+    *("#64748b", "#db2777", "#4d7c0f", "#0891b2", "#a16207"),
+)
 STYLE = (
     "text{font:13px system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif;"
     "fill:#1e293b}.title{font-size:15px;font-weight:600}.small{font-size:11.5px;"
@@ -66,7 +70,7 @@ def bars(title: str, subtitle: str, rows: Sequence[Bar]) -> str:
     for i, (name, value, label) in enumerate(rows):
         y = top + i * step
         length = max(1.0, value / most * (WIDTH - left - right))
-        colour = ACCENT if name.startswith(OURS) else PLAIN
+        colour = ACCENT if name == OURS else PALE if OURS in name else PLAIN
         body += [
             text(left - 8, y + 14, name, "end"),
             f'<rect x="{left}" y="{y:.1f}" width="{length:.1f}" height="19" rx="2" '
@@ -80,7 +84,7 @@ def lines(
     title: str,
     subtitle: str,
     series: Mapping[str, Line],
-    axes: tuple[str, str],
+    axis: str,
     logarithmic: bool = False,
     shaded: Sequence[tuple[float, float]] = (),
 ) -> str:
@@ -115,8 +119,7 @@ def lines(
         label = text(at_x(tick), top + height + 19, f"{tick:g}", "small middle")
         body.append(label)
     middle = left + (WIDTH - right - left) / 2
-    body.append(text(middle, top + height + 38, axes[0], "small middle"))
-    body.append(text(20, top - 6, axes[1], "small"))
+    body.append(text(middle, top + height + 38, axis, "small middle"))
     shades = iter(SHADES * 3)
     names: list[tuple[float, str, str]] = []
     for name, line in series.items():

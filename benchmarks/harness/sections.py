@@ -63,12 +63,13 @@ def memory(results: Sequence[Line]) -> Section:
                 "resident (RSS), MB; less is better",
                 bar_rows(chosen(idle_lines, drones=1), "rss_mb", " MB", 1),
             )
+            parts.append("![Memory of the monitor](memory.svg)")
     if len(counts) > 1:
         drawings["memory-drones.svg"] = lines(
             "Memory per drone as drones are added to one host",
             "proportional (PSS), MB for each drone; both axes logarithmic",
             per_count(idle_lines, counts),
-            ("drones on the host", "MB"),
+            "drones on the host",
             logarithmic=True,
         )
         parts += crossover(idle_lines, counts)
@@ -93,6 +94,8 @@ def crossover(results: Sequence[Line], counts: Sequence[int]) -> list[str]:
     A straight line through the sums at the two largest counts: what the peer
     costs once, and what it costs for each app.
     """
+    if counts[-2] < 2:
+        return []  # the single app is another one
     series = per_count(results, counts[-2:])
     fits = {}
     for name, points in series.items():
@@ -318,12 +321,12 @@ def soak(results: Sequence[Line]) -> Section:
         if line["subject"] == OURS:
             drawings["soak.svg"] = lines(
                 "Memory over time, receiver away while red",
-                f"{shown(line, 'rate_mb_per_s', 0)} MB of log lines a second",
+                f"MB; {shown(line, 'rate_mb_per_s', 0)} MB of log lines a second",
                 {
                     "resident": [(s[0] / 60, s[1]) for s in samples],
                     "anonymous": [(s[0] / 60, s[2]) for s in samples],
                 },
-                ("minutes", "MB"),
+                "minutes",
                 shaded=outages(samples),
             )
             parts.append("![Memory over time](soak.svg)")
