@@ -61,5 +61,6 @@ def provenance(lines: Sequence[Line]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"`{line['command']}` at commit {line['commit']}, {line['time']}, on"
-        f" {line['machine']}, {line['kernel']}, {line['python']}; {packages}."
+        f" {line['machine']} (load {line['load']}), {line['kernel']}, {line['python']};"
+        f" {packages}."
     )

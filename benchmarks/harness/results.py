@@ -35,12 +35,16 @@ def note(text: str) -> None:
 
 
 def conditions() -> Result:
-    """Return when and where, with which versions, and how to do it again."""
+    """Return when and where, with which versions, and how to do it again.
+
+    The load average tells whether others were using the machine.
+    """
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": command(),
         "commit": commit(),
         **machine(),
+        "load": round(os.getloadavg()[0], 2),
         "versions": installed_versions(),
     }
 
