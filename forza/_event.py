@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # makes them: no quote, no backslash, no letter of an escape. The first is the rarest.
 _MARKS = tuple(bytes((c,)) for c in b"\x7f~`^|@#$%&*;<>?=_+!")
 
+_DEEPEST = 100
+
 
 class Encoder:
     """Encode what one monitor sends.
@@ -69,7 +71,9 @@ class Encoder:
         record["meta"] = {**fixed, **meta, **fixed} if meta else fixed
         try:
             return dumps(record, str, OPT_PASSTHROUGH_DATACLASS) + b"\n"
-        except TypeError:  # a lone surrogate, a key that is no string
+        except TypeError:  # a lone surrogate, a key that is no string, too deep
+            # An integer may have too many digits, even for a float.
+            record["metric"] = float(metric) if abs(metric) < 1e308 else None
             return dumps(_presentable(record)) + b"\n"
 
     def lines(self, service: str, data: bytes) -> bytes:
@@ -120,12 +124,14 @@ def _split(data: bytes) -> list[bytes]:
     return lines
 
 
-def _presentable(value: object) -> object:
+def _presentable(value: object, depth: int = 0) -> object:
     """Return `value` with everything JSON has no word for as text."""
+    if depth > _DEEPEST:
+        return "…"
     if isinstance(value, dict):
-        return {_text(str(k)): _presentable(v) for k, v in value.items()}
+        return {_text(str(k)): _presentable(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_presentable(item) for item in value]
+        return [_presentable(item, depth + 1) for item in value]
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**64:

@@ -98,6 +98,7 @@ class Every:
             elapsed = self._loop.time() - self._timers.start
             self._next = max(self._next, int(elapsed / self._seconds))
             deadline = self._timers.start + self._next * self._seconds
-            if deadline > self._loop.time():
-                await self._timers.at(deadline)
+            # Even one that has passed: a plugin that is too slow for its interval
+            # must leave the loop to others between two turns.
+            await self._timers.at(deadline)
         self._next += 1

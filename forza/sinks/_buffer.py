@@ -10,7 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
 
-    Item = tuple[bytes, bool]
+    # A batch, and whether it is a lifecycle event: what it announces, if it does.
+    Item = tuple[bytes, "bool | Dropped"]
 else:
     from _collections import deque  # without the Python half of `collections`
 
@@ -46,7 +47,7 @@ class Buffer:
         self._kept: deque[Item] = deque()
         self._queue: deque[Item] = deque()
 
-    def push(self, batch: bytes, lifecycle: bool) -> None:
+    def push(self, batch: bytes, lifecycle: bool | Dropped) -> None:
         """Append a batch, and drop the oldest ones if it no longer fits."""
         self._queue.append((batch, lifecycle))
         self.size += len(batch) + _OVERHEAD
@@ -58,7 +59,7 @@ class Buffer:
                     continue
             else:
                 oldest = self._kept.popleft()
-            self._drop(oldest[0])
+            self._drop(*oldest)
 
     def push_back(self, item: Item) -> None:
         """Put a batch that was popped back in front, to be sent again whole."""
@@ -87,9 +88,13 @@ class Buffer:
             for batch, _ in queue
         )
 
-    def _drop(self, batch: bytes) -> None:
+    def _drop(self, batch: bytes, lifecycle: bool | Dropped) -> None:
         self.size -= len(batch) + _OVERHEAD
         if self.dropped is None:
             self.dropped = Dropped()
         self.dropped.count += batch.count(b"\n")
         self.dropped.bytes += len(batch)
+        if isinstance(lifecycle, Dropped):  # news that nobody has heard is no news
+            self.dropped.count += lifecycle.count
+            self.dropped.bytes += lifecycle.bytes
+            self.dropped.since = lifecycle.since

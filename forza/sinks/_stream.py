@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 
-from forza.sinks._buffer import Buffer
+from forza.sinks._buffer import Buffer, Dropped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forza._monitor import Monitor
+    from forza.sinks._buffer import Item
 
 # The app's pipes are left alone while a sink that is keeping up takes a full buffer:
 # so a burst arrives whole. How long an app may be held up by a sink that is not:
@@ -24,6 +25,8 @@ _KEEPS_UP = 0.2
 _CREDIT = 0.5
 _SHARE = 0.03
 _DISK_RETRY = 1.0
+# A sink that is slow for good is told so often what it has missed.
+_ANNOUNCE_EVERY = 10.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -35,6 +38,8 @@ class Stream:
     """
 
     __slots__ = (
+        "_announced_at",
+        "_announcing",
         "_buffer",
         "_credit",
         "_credit_time",
@@ -65,7 +70,9 @@ class Stream:
         self._buffer = Buffer(limit)
         self._high = limit // 2
         self._fd = -1
-        self._current: tuple[bytes, bool] | None = None
+        self._current: Item | None = None
+        self._announcing: Dropped | None = None
+        self._announced_at = 0.0
         self._offset = 0
         self._empty_cb: Callable[[], object] | None = None
         self._disk_timer: TimerHandle | None = None
@@ -88,13 +95,15 @@ class Stream:
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Write now if the descriptor takes it, else later."""
         if self._fd >= 0 and self.empty:
-            self._current = batch, lifecycle
+            self._current = batch, self._announcing or lifecycle
             if not self._push_on():
                 self._wait()
             return
-        self._buffer.push(batch, lifecycle)
+        self._buffer.push(batch, self._announcing or lifecycle)
         if self._buffer.size > self._high and self._fd >= 0:
             self._hold()
+            if self._monitor.loop.time() - self._announced_at > _ANNOUNCE_EVERY:
+                self._announce()
 
     def attach(self, fd: int) -> None:
         """Write to `fd` from now on: first of all what has been kept."""
@@ -181,7 +190,8 @@ class Stream:
 
     def _announce(self) -> None:
         """Say in-band what was dropped, once it can be said."""
-        dropped = self._buffer.take_dropped()
+        self._announced_at = self._monitor.loop.time()
+        self._announcing = dropped = self._buffer.take_dropped()
         if dropped is not None:
             self._monitor.send(
                 "telemetry/dropped",
@@ -194,6 +204,7 @@ class Stream:
                 },
                 lifecycle=True,
             )
+            self._announcing = None
 
     def _hold(self) -> None:
         """Let the app's output wait in its pipes, if there is patience left."""
