@@ -19,7 +19,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
     from typing import Any, NoReturn
 
@@ -69,7 +69,7 @@ def _load_lean() -> Callable[[], AbstractEventLoop]:
         __import__("concurrent")  # the real one: an empty package
         asyncio, uvloop = _package("asyncio"), _package("uvloop")
         sys.modules.update(asyncio=asyncio, uvloop=uvloop)
-        for name, names in _stand_ins().items():
+        for name, names in _stand_ins():
             if name not in sys.modules:
                 placed.append(name)
                 _place(name, names)
@@ -203,6 +203,24 @@ def _all_of(module: str) -> Names:
     return {name: value for name, value in names.items() if name[:2] != "__"}
 
 
+class _WeakValues:
+    """What uvloop uses of a WeakValueDictionary; keys are descriptors, so are few."""
+
+    def __init__(self) -> None:
+        self._refs: dict[int, Any] = {}
+
+    def __setitem__(self, key: int, value: object) -> None:
+        from _weakref import ref
+
+        self._refs[key] = ref(value)
+
+    def __getitem__(self, key: int) -> Any:
+        value = self._refs[key]()
+        if value is None:
+            raise KeyError(key)
+        return value
+
+
 class _NeverRaisedError(Exception):
     """For the `except` clauses of paths that nobody takes."""
 
@@ -214,8 +232,8 @@ def _no_tls(*args: object) -> NoReturn:
     )
 
 
-def _stand_ins() -> dict[str, Names]:
-    """Return, for each module to replace, all that its importers take from it.
+def _stand_ins() -> Iterator[tuple[str, Names]]:
+    """Yield, for each module to replace, all that its importers take from it.
 
     A name that is missing here fails the import, and so leads to plain imports.
     """
@@ -224,7 +242,11 @@ def _stand_ins() -> dict[str, Names]:
     class MainThread:
         ident = get_ident()
 
-    return {
+    # By _weakrefset, which is imported below, once this is in its place: one type.
+    yield "types", {"GenericAlias": type(list[int])}
+    from _weakrefset import WeakSet
+
+    others: dict[str, Names] = {
         # ---- for uvloop ----
         # Arguments are checked against SSLContext; the rest is used by SSLProtocol
         # alone, which can't be made without a MemoryBIO.
@@ -284,8 +306,8 @@ def _stand_ins() -> dict[str, Names]:
         "collections.abc": _all_of("_collections_abc"),
         "functools": _all_of("_functools"),
         "warnings": _all_of("_warnings"),
-        # By _weakrefset, which is imported by weakref: one type.
-        "types": {"GenericAlias": type(list[int])},
+        # Transports by descriptor, and running asynchronous generators.
+        "weakref": {"WeakValueDictionary": _WeakValues, "WeakSet": WeakSet},
         # The logger is silent unless something goes wrong.
         "asyncio.log": {"logger": _Later("asyncio.log", "logger")},
         # Imported, and nothing taken from them.
@@ -317,6 +339,7 @@ def _stand_ins() -> dict[str, Names]:
         # them all in Python, only to throw those away.
         "datetime": _all_of("_datetime"),
     }
+    yield from others.items()
 
 
 def _asyncio_names() -> Names:

@@ -40,7 +40,6 @@ LEAN = {
     "uvloop._noop",
     "cython_runtime",
     "_cython_3_3_0",  # named after the Cython that has built uvloop
-    "weakref",
     "_weakrefset",
     "itertools",
     "errno",

@@ -200,7 +200,7 @@ def test_every_stand_in_is_gone() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(_lean._stand_ins()))
+@pytest.mark.parametrize("name", sorted(dict(_lean._stand_ins())))
 def test_a_later_import_gets_the_real_module(name: str) -> None:
     """Whoever imports what had a stand-in gets all that the real module has."""
     look = f"""
@@ -267,7 +267,7 @@ def test_the_whole_of_asyncio_works_on_the_lean_loop() -> None:
 
         assert loop.run_until_complete(early()) == 5
 
-        import asyncio, contextvars, logging, os, signal, socket, subprocess, threading
+        import asyncio, gc, logging, os, signal, socket, subprocess, threading
         from asyncio.exceptions import CancelledError
 
         async def cancellation():
@@ -358,6 +358,40 @@ def test_the_whole_of_asyncio_works_on_the_lean_loop() -> None:
             a.close()
             b.close()
 
+        async def transports_by_descriptor():
+            a, b = socket.socketpair()
+            fd = a.fileno()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=a)
+            try:
+                loop.add_reader(fd, print)
+                raise AssertionError
+            except RuntimeError as error:
+                assert "is used by transport" in str(error)
+            transport.abort()
+            del transport
+            await asyncio.sleep(0.001)
+            gc.collect()
+            os.dup2(b.fileno(), fd)  # the number again, for something else
+            loop.add_reader(fd, print)
+            loop.remove_reader(fd)
+            os.close(fd)
+            b.close()
+
+        async def generators():
+            ended = []
+
+            async def numbers():
+                try:
+                    yield 1
+                    yield 2
+                finally:
+                    ended.append(True)
+
+            async for _ in (kept := numbers()):
+                break
+            await loop.shutdown_asyncgens()
+            assert ended == [True]
+
         async def a_socket_in_use_outlives_its_close():
             # The loop counts its use of the real class, so that close() waits.
             a, b = socket.socketpair()
@@ -413,10 +447,10 @@ def test_the_whole_of_asyncio_works_on_the_lean_loop() -> None:
         async def main():
             assert isinstance(loop, asyncio.AbstractEventLoop)
             for part in (cancellation, tools, threads, streams, processes, signals,
-                         a_socket_in_use_outlives_its_close, errors):
+                         a_socket_in_use_outlives_its_close, errors,
+                         transports_by_descriptor, generators):
                 await part()
                 print(part.__name__)
-            await loop.shutdown_asyncgens()
             await loop.shutdown_default_executor()
 
         asyncio.set_event_loop(loop)
@@ -427,7 +461,7 @@ def test_the_whole_of_asyncio_works_on_the_lean_loop() -> None:
         assert asyncio.run(asyncio.sleep(0, 4)) == 4
         """
     )
-    assert len(out.split()) == 8
+    assert len(out.split()) == 10
 
 
 def test_debug_mode_works() -> None:
@@ -644,9 +678,10 @@ def test_a_missing_name_leads_to_plain_imports(
         f"""
         complete = _lean._stand_ins
         def stand_ins():
-            names = complete()
-            del names[{module!r}][{name!r}]
-            return names
+            for module, names in complete():
+                if module == {module!r}:
+                    del names[{name!r}]
+                yield module, names
         _lean._stand_ins = stand_ins
         if not {tested}:
             _lean.TESTED = {{"uvloop": ()}}
@@ -755,11 +790,15 @@ def test_a_loop_that_does_not_do_its_work_is_found_out() -> None:
     lean, said = chosen(
         """
         _lean.TESTED = {"uvloop": ()}
-        names = _lean._stand_ins()
-        _lean._stand_ins = lambda: names
-        names["signal"]["set_wakeup_fd"] = lambda fd, **k: -1
-        names["signal"]["signal"] = lambda signum, handler: None
-        names["signal"]["siginterrupt"] = lambda *args: None
+        complete = _lean._stand_ins
+        def stand_ins():
+            for module, names in complete():
+                if module == "signal":
+                    names["set_wakeup_fd"] = lambda fd, **k: -1
+                    names["signal"] = lambda signum, handler: None
+                    names["siginterrupt"] = lambda *args: None
+                yield module, names
+        _lean._stand_ins = stand_ins
         """
     )
     assert not lean
