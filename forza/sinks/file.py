@@ -24,7 +24,16 @@ _STDOUT = 1
 class Descriptor:
     """Write batches to one descriptor; when it fails for good, drop them, counted."""
 
-    __slots__ = ("_fd", "_flushed", "_monitor", "_render", "_stream", "name", "write")
+    __slots__ = (
+        "_fd",
+        "_flushed",
+        "_gone",
+        "_monitor",
+        "_render",
+        "_stream",
+        "name",
+        "write",
+    )
 
     def __init__(
         self,
@@ -39,6 +48,7 @@ class Descriptor:
         self._fd = fd
         self._render = render
         self._flushed: Future[None] | None = None
+        self._gone = False
         self._stream = Stream(monitor, name, limit, self._failed)
         self.write = self._stream.write if render is None else self._write_rendered
         self._stream.attach(fd)
@@ -50,6 +60,7 @@ class Descriptor:
     def _failed(self, error: OSError) -> None:
         reason = os.strerror(error.errno or 0).lower()
         self._monitor.say(f"cannot write to {self.name}: {reason}; its events are lost")
+        self._gone = True
         self._stream.detach()
         self.abandon()
 
@@ -63,7 +74,7 @@ class Descriptor:
         loop = self._monitor.loop
         self._flushed = flushed = loop.create_future()
         self._stream.when_empty(lambda: settle(flushed))
-        await wait(loop, flushed, within)
+        await wait(loop, flushed, 0.0 if self._gone else within)
         left = self._stream.events()
         self._stream.detach()
         if self._fd != _STDOUT:
