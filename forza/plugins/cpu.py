@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from time import monotonic
-
 from forza._machine import Load
 from forza._proc import Tree
 from forza.plugins import number
@@ -32,7 +30,6 @@ class Cpu:
         self._monitor = monitor
         self._interval = number("cpu", options, "interval", 5.0)
         self._load = Load()
-        self._tree: Tree | None = None
         self._at = self._used = 0.0
 
     async def run(self) -> None:
@@ -44,20 +41,13 @@ class Cpu:
                 self._send_process()
         finally:
             self._load.close()
-            if self._tree is not None:
-                self._tree.close()
 
     def _send_process(self) -> None:
-        process = self._monitor.process
-        if process is None:
+        tree = Tree.of(self._monitor)
+        if tree is None or not tree.refresh(self):
             return
-        first = self._tree is None
-        if self._tree is None:
-            self._tree = Tree(process.pid)
-        if not self._tree.refresh():
-            return
-        now, used = monotonic(), self._tree.cpu_seconds()
-        if not first and now > self._at:
-            cores = (used - self._used) / (now - self._at)
+        at, used = tree.seen_at, tree.cpu_seconds()
+        if self._at:
+            cores = (used - self._used) / (at - self._at)
             self._monitor.send("health/process/cpu", round(cores, 4))
-        self._at, self._used = now, used
+        self._at, self._used = at, used

@@ -31,7 +31,6 @@ class Mem:
         self._monitor = monitor
         self._interval = number("mem", options, "interval", 5.0)
         self._memory = Memory()
-        self._tree: Tree | None = None
 
     async def run(self) -> None:
         try:
@@ -42,18 +41,12 @@ class Mem:
                 self._send_process()
         finally:
             self._memory.close()
-            if self._tree is not None:
-                self._tree.close()
 
     def _send_process(self) -> None:
-        process = self._monitor.process
-        if process is None:
+        tree = Tree.of(self._monitor)
+        if tree is None or not tree.refresh(self):
             return
-        if self._tree is None:
-            self._tree = Tree(process.pid)
-        if self._tree.refresh():
-            resident, kind = self._tree.resident()
-            if resident:
-                self._monitor.send(
-                    "health/process/memory", float(resident), meta={"kind": kind}
-                )
+        resident, kind = tree.resident()
+        if resident:
+            meta: dict[str, object] = {"kind": kind}
+            self._monitor.send("health/process/memory", float(resident), meta=meta)

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from forza._errors import PluginError
+from forza._proc import Tree
 from forza._process import Process
 from forza.plugins.cpu import Cpu
 from forza.plugins.mem import Mem
@@ -270,6 +271,21 @@ def test_nothing_is_left_open(kind: type[Cpu | Mem]) -> None:
             await monitor.advance(10.0)
             assert kernel_files() != before
         assert kernel_files() == before
+
+    asyncio.run(main())
+
+
+def test_both_look_at_one_tree() -> None:
+    """Processes are looked for once for each monitor, not once for each plugin."""
+
+    async def main() -> None:
+        first, second = FakeMonitor(), FakeMonitor()
+        assert Tree.of(first) is None
+        first.process = second.process = Process(os.getpid(), (), ipc=False)
+        tree = Tree.of(first)
+        assert tree is not None
+        assert Tree.of(first) is tree
+        assert Tree.of(second) is not tree
 
     asyncio.run(main())
 

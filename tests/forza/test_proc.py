@@ -175,7 +175,6 @@ def test_names_with_parentheses(name: str, tmp_path: Path) -> None:
         tree = Tree(popen.pid)
         assert tree.refresh()
         assert tree.resident()[0] == psutil.Process(popen.pid).memory_info().rss
-        tree.close()
     finally:
         popen.kill()
         popen.communicate()
@@ -202,7 +201,6 @@ sys.stdin.read()
         expected = sum(t.user + t.system for t in times)
         assert expected > 0.6
         assert tree.cpu_seconds() == pytest.approx(expected, abs=3 * TICK)
-        tree.close()
 
 
 def test_cpu_of_children_that_have_ended() -> None:
@@ -239,7 +237,6 @@ for step in range(3):
             assert before + 0.1 < busy <= waited
             assert waited == pytest.approx(float(told), abs=5 * TICK)
             before = waited
-        tree.close()
 
 
 def test_cpu_of_a_tree_that_changes_all_the_time() -> None:
@@ -276,7 +273,6 @@ sys.stdin.read()
         assert tree.refresh()
         # Each of the 363 processes may round differently in its two halves.
         assert tree.cpu_seconds() == pytest.approx(told[0], rel=0.05)
-        tree.close()
 
 
 def test_cpu_of_children_that_nobody_waits_for() -> None:
@@ -323,7 +319,6 @@ sys.stdin.read()
         app.go_on()
         tree.refresh()
         assert tree.cpu_seconds() > before + 0.05
-        tree.close()
 
 
 def test_orphans_still_belong_to_the_tree() -> None:
@@ -372,7 +367,6 @@ sys.stdin.read()
         finally:
             for pid in pids(orphan):
                 os.kill(pid, signal.SIGKILL)
-        tree.close()
 
 
 def test_a_recycled_pid_is_a_stranger() -> None:
@@ -385,7 +379,6 @@ def test_a_recycled_pid_is_a_stranger() -> None:
         tree._members[os.getpid()] = tree._members.popitem()[1]
         assert tree.refresh()
         assert os.getpid() not in tree._members
-        tree.close()
 
 
 def test_one_process_is_as_large_as_psutil_says() -> None:
@@ -399,7 +392,6 @@ def test_one_process_is_as_large_as_psutil_says() -> None:
         expected = psutil.Process(app.pid).memory_info().rss
         assert expected > 20 * MB
         assert tree.resident() == (expected, "rss")
-        tree.close()
 
 
 @pytest.mark.skipif(NODE is None, reason="there is no node")
@@ -422,7 +414,6 @@ def test_a_real_node() -> None:
         assert tree.resident() == (process.memory_info().rss, "rss")
         times = process.cpu_times()
         assert tree.cpu_seconds() == pytest.approx(times.user + times.system)
-        tree.close()
     finally:
         popen.kill()
         popen.communicate()
@@ -465,7 +456,6 @@ def test_shared_pages_count_once() -> None:
         expected = sum(p.memory_full_info().pss for p in app.tree())
         assert five == pytest.approx(expected, rel=0.01)
         assert sum(p.memory_info().rss for p in app.tree()) > 4.5 * 64 * MB
-        tree.close()
 
 
 def test_growth_between_two_walks() -> None:
@@ -486,7 +476,6 @@ def test_growth_between_two_walks() -> None:
         gained = psutil.Process(app.pid).memory_info().rss - resident
         assert gained >= 32 * MB
         assert after == before + gained
-        tree.close()
 
 
 def test_walks_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -511,7 +500,6 @@ def test_walks_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
             assert tree._credit < 0
         expected = sum(p.memory_full_info().pss for p in app.tree())
         assert total == pytest.approx(expected, rel=0.01)
-        tree.close()
 
 
 def test_old_walks_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,7 +518,6 @@ def test_old_walks_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
         tree.resident()
         again = [member.walked_at for member in tree._members.values()]
         assert all(new > old for new, old in zip(again, first, strict=True))
-        tree.close()
 
 
 def test_where_the_kernel_does_not_divide_pages(tmp_path: Path) -> None:
@@ -548,7 +535,6 @@ def test_where_the_kernel_does_not_divide_pages(tmp_path: Path) -> None:
         assert tree.refresh()
         expected = sum(p.memory_info().rss for p in app.tree())
         assert tree.resident() == (expected, "rss")
-        tree.close()
 
 
 def test_a_zombie_in_the_tree_holds_nothing() -> None:
@@ -565,7 +551,6 @@ sys.stdin.read()
         assert tree.refresh()
         assert len(tree._members) == 3
         assert tree.resident()[1] == "pss"
-        tree.close()
 
 
 def test_new_processes_are_seen_at_the_next_look() -> None:
@@ -589,7 +574,6 @@ while sys.stdin.readline():
             assert set(tree._members) == {p.pid for p in app.tree()}
             assert len(tree._members) == 1 + 2 * count
             app.go_on()
-        tree.close()
 
 
 @pytest.mark.parametrize(
@@ -615,7 +599,6 @@ sys.stdin.read()
         for look in range(1, looks + 1):
             assert tree.refresh()
             assert len(tree._members) == (2 if look == looks else 1)
-        tree.close()
 
 
 def test_reading_while_processes_vanish() -> None:
@@ -641,7 +624,6 @@ while True:
             sizes.add(len(tree._members))
             assert app.pid in pids(app.pid)
         assert len(sizes) > 1
-        tree.close()
         assert open_fds() == before
 
 
@@ -688,21 +670,43 @@ ctypes.CDLL(None).pthread_exit(0)
         tree = Tree(app.pid)
         assert tree.refresh()
         assert tree.refresh()
-        tree.close()
 
 
 def test_descriptors_are_not_inherited() -> None:
     """A program that is started meanwhile gets none of what is open."""
-    tree, kept = Tree(os.getpid()), Kept("/proc/loadavg")
+    kept = Kept("/proc/loadavg")
     before = open_fds()
-    tree.refresh()
     assert kept.read()
-    opened = [int(fd) for fd in open_fds() - before]
-    assert len(opened) == 2
-    assert not any(os.get_inheritable(fd) for fd in opened)
-    tree.close()
+    (opened,) = open_fds() - before
+    assert not os.get_inheritable(int(opened))
     kept.close()
     assert open_fds() == before
+
+
+def test_two_users_of_a_tree_share_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes second in a tick sees what the first saw; who comes again, news."""
+    with child("""
+say("up")
+while sys.stdin.readline():
+    fork(signal.pause)
+    say("more")
+""") as app:
+        app.answer()
+        tree = Tree(app.pid)
+        monkeypatch.setattr(_proc, "_SAME_TICK", 1000.0)
+        assert tree.refresh("cpu")
+        app.go_on()
+        assert tree.refresh("mem")
+        assert len(tree._members) == 1
+        assert tree.refresh("mem")
+        assert len(tree._members) == 2
+        app.go_on()
+        assert tree.refresh("cpu")
+        assert len(tree._members) == 2
+        # In the next tick nothing old is shown.
+        monkeypatch.setattr(_proc, "_SAME_TICK", 0.0)
+        assert tree.refresh("other")
+        assert len(tree._members) == 3
 
 
 def test_a_kept_file_that_goes_and_comes(tmp_path: Path) -> None:
