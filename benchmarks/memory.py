@@ -11,7 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness.cache import BENCHMARKS, UnavailableError, compiled, node
+from benchmarks.harness.cache import (
+    BENCHMARKS,
+    UnavailableError,
+    compiled,
+    node,
+    share_no_libpython,
+)
 from benchmarks.harness.cell import Cell, GaveUpError, wait_until
 from benchmarks.harness.commandline import installed, numbers, parser
 from benchmarks.harness.flood import Flood
@@ -28,6 +34,7 @@ YARDSTICKS = ("C pump", "honcho")
 
 
 def main() -> None:
+    share_no_libpython()
     options = parser(
         "Memory of the monitor's processes, the app's own left out: resident (RSS),"
         " proportional (PSS), private (USS) and anonymous, for each drone. A drone is"

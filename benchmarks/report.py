@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness import sections
 from benchmarks.harness.aims import held_against_aims
-from benchmarks.harness.cache import BENCHMARKS, REPOSITORY
+from benchmarks.harness.cache import BENCHMARKS, REPOSITORY, share_no_libpython
 from benchmarks.harness.markdown import Line, provenance, trouble
 from benchmarks.harness.readme import figures, put_between_markers
 
@@ -31,6 +31,7 @@ RESULTS = "results.jsonl"
 
 
 def main() -> None:
+    share_no_libpython()
     options = argparse.ArgumentParser(
         description="Run the benchmark scripts one after the other, append their"
         " result lines to results.jsonl, and write report.md and its drawings from"

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +26,7 @@ __all__ = [
     "node",
     "npm_package",
     "python_package",
+    "share_no_libpython",
 ]
 
 BENCHMARKS = Path(__file__).resolve().parent.parent
@@ -35,6 +37,7 @@ REPORTED = (
     *("forza", "uvloop", "orjson", "psutil", "node"),
     *("supervisor", "circus", "pm2", "forever", "s6", "runit", "honcho"),
 )
+PRELOAD = "LD_PRELOAD"
 COMPILE = ("cc", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -42,9 +45,29 @@ class UnavailableError(Exception):
     """Something that a benchmark compares with cannot be installed here."""
 
 
+def share_no_libpython() -> None:
+    """Restart this program on a libpython of its own, if Python is built with one.
+
+    Else the pages of libpython would be shared between the harness and what it
+    measures: PSS and USS would be smaller than where only that runs. The copied
+    interpreters of virtual_environment() are not enough, they use the same library.
+    """
+    names = sysconfig.get_config_vars("LIBDIR", "INSTSONAME", "Py_ENABLE_SHARED")
+    folder, file, is_shared = names
+    if not is_shared or PRELOAD in os.environ:
+        return
+    own = CACHE / "harness" / file
+    if not own.exists():
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(folder, file), own)
+    os.environ[PRELOAD] = str(own)
+    os.execv(sys.executable, sys.orig_argv)
+
+
 def run(*argv: str | Path, cwd: Path | None = None) -> str:
     """Run an install step quietly and return its output; its error is ours."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    foreign = ("PYTHON", PRELOAD)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     try:
         done = subprocess.run(
             [str(word) for word in argv],

@@ -23,7 +23,7 @@ GRACE = 10.0
 
 # Any of these in the caller's environment would change what is measured:
 # PYTHONUNBUFFERED and PYTHONDONTWRITEBYTECODE alone shift start-up by a third.
-FOREIGN = ("PYTHON", "NODE_", "PM2_", "npm_", "FORZA_")
+FOREIGN = ("LD_PRELOAD", "PYTHON", "NODE_", "PM2_", "npm_", "FORZA_")
 
 
 class GaveUpError(Exception):
