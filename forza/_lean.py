@@ -37,9 +37,10 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 def load() -> tuple[Callable[[], AbstractEventLoop], bool]:
     """Import uvloop and orjson; return what makes a loop, and whether it is lean.
 
-    Plain imports are used when FORZA_RUNTIME=plain asks for them, when asyncio or
-    uvloop is there already, and, with one line on stderr, when anything about the
-    lean runtime comes as a surprise.
+    To be called once, in the main thread, before any plugin is imported.  Plain
+    imports are used when FORZA_RUNTIME=plain asks for them, when asyncio or uvloop is
+    there already, and, with one line on stderr, when anything about the lean runtime
+    comes as a surprise.
     """
     unwanted = os.environ.get("FORZA_RUNTIME") == "plain"
     if unwanted or "asyncio" in sys.modules or "uvloop" in sys.modules:
@@ -477,7 +478,8 @@ def _check(new_loop: Callable[[], AbstractEventLoop]) -> None:
 def settle(loop: object) -> None:
     """Give back the memory that only start-up, or a burst, needed.
 
-    Takes a few milliseconds.  What a platform lacks (glibc, /proc) is left out.
+    Takes a few milliseconds, and has to run in the loop's thread.  What a platform
+    lacks (glibc, /proc) is left out.
     """
     import gc
 
@@ -505,7 +507,7 @@ def _drop_buffer(loop: object) -> None:
     uvloop's Loop contains a buffer for its stream transports, of which forza has
     none, and making the loop has touched every page of it.  A private page of zeros
     reads the same after the kernel has taken it back.  Only the loop's own pages are
-    looked at: nothing else is allocated in there between the look and the taking.
+    looked at, and in its own thread: so nobody writes there between look and taking.
     """
     zeros = bytes(PAGE)
     first, end = -(-id(loop) // PAGE) * PAGE, id(loop) + type(loop).__basicsize__
@@ -520,17 +522,20 @@ def _unmap_clean_file_pages() -> None:
     """Not real, but counted as resident: unmap code that only start-up ran.
 
     The pages stay in the page cache, and come back from there when they are touched.
-    Taken are libraries' mappings that nobody can write to and of which, says smaps,
-    no page is our own.  "Not writable" is not enough: what the dynamic linker has
-    relocated is read-only by now, and without it the process crashes.
+    Taken are the libraries' mappings that nobody can write to and of which, says
+    smaps, no page is our own, neither here nor in swap.  "Not writable" alone would
+    not do: what the dynamic linker has relocated is read-only by now, and without it
+    the process crashes.
     """
-    where, library = b"", False
+    where, library, ours = b"", False, b""
     with open("/proc/self/smaps", "rb") as smaps:
         for line in smaps:
             if line[:1] in b"0123456789abcdef":
                 where, mode, _, _, inode, *_ = line.split(None, 5)
                 library = mode in (b"r--p", b"r-xp") and inode != b"0"
-            elif library and line.split() == [b"Anonymous:", b"0", b"kB"]:
+            elif line[:10] == b"Anonymous:":
+                ours = line.split()[1]
+            elif library and line[:5] == b"Swap:" and ours == line.split()[1] == b"0":
                 start, end = (int(n, 16) for n in where.split(b"-"))
                 _libc("madvise")(start, end - start, 4)  # MADV_DONTNEED
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -859,7 +860,9 @@ async def echo():
     assert await reader.read() == b""
     writer.close()
     server.close()
-    await asyncio.to_thread(_lean.settle, loop)
+    await asyncio.to_thread(int)
+    _lean.settle(loop)
+    assert await asyncio.to_thread(int) == 0
 loop.run_until_complete(echo())
 """
     )
@@ -948,6 +951,48 @@ def test_settling_does_without_what_a_platform_lacks(missing: str) -> None:
         loop.run_forever()
         """
     )
+
+
+SMAPS = """\
+1000-3000 r-xp 00000000 08:01 42                   /usr/lib/clean.so
+Anonymous:             {clean} kB
+Swap:                  {swapped} kB
+VmFlags: rd ex mr mw me
+3000-4000 r--p 00002000 08:01 42                   /usr/lib/relocated.so
+Anonymous:             4 kB
+Swap:                  0 kB
+4000-5000 rw-p 00003000 08:01 42                   /usr/lib/data.so
+Anonymous:             0 kB
+Swap:                  0 kB
+5000-6000 r--s 00000000 08:01 43                   /var/cache/shared
+Anonymous:             0 kB
+Swap:                  0 kB
+6000-7000 r-xp 00000000 00:00 0                    [vdso]
+Anonymous:             0 kB
+Swap:                  0 kB
+7000-8000 r--p 00000000 00:00 0
+Anonymous:             0 kB
+Swap:                  0 kB
+8000-9000 r--p 00000000 08:01 44                   /usr/lib/locale/with a space
+Anonymous:             0 kB
+Swap:                  0 kB
+"""
+
+
+@pytest.mark.parametrize(
+    ("clean", "swapped", "taken"),
+    [(0, 0, [0x1000, 0x8000]), (4, 0, [0x8000]), (0, 4, [0x8000])],
+)
+def test_only_pages_that_come_back_from_a_file_are_unmapped(
+    monkeypatch: pytest.MonkeyPatch, clean: int, swapped: int, taken: list[int]
+) -> None:
+    """A page of our own, in memory or in swap, would be lost: its mapping stays."""
+    smaps = SMAPS.format(clean=clean, swapped=swapped).encode()
+    given: list[int] = []
+    monkeypatch.setattr(_lean, "open", lambda *_: io.BytesIO(smaps), raising=False)
+    monkeypatch.setattr(_lean, "_libc", lambda _: lambda *args: given.append(args[0]))
+    _lean._unmap_clean_file_pages()
+    assert given == taken
 
 
 def test_settling_takes_any_loop() -> None:
