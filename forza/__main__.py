@@ -10,7 +10,7 @@ if not __package__:
 
 if __name__ == "__main__":
     if "_FORZA_STATE" in os.environ:
-        from forza._program import resume
+        from forza._stage import resume
 
         resume()
     from forza.cli import main

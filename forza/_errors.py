@@ -4,6 +4,11 @@
 
 from __future__ import annotations
 
+# What forza leaves with when it could not do its work; docs/exit-codes.md has all.
+EXIT_USAGE = 2
+EXIT_PORT = 3
+EXIT_SETUP = 125
+
 
 class ForzaError(Exception):
     """Any failure of forza's own."""

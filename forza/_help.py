@@ -45,6 +45,7 @@ what is in them:
 the app:
       --grace SECS          on SIGTERM, SIGINT, SIGHUP or SIGQUIT: pass it on, wait so
                             long (default 10), then SIGKILL; a second one does not wait
+      --keep                start the app again whenever it has ended, as aeternum does
       --ipc auto|yes|no     make descriptor 3 node's IPC channel, so that
                             process.send({service, metric}) becomes an event
                             (auto: if COMMAND is node)

@@ -150,18 +150,13 @@ class Process:
             os.set_inheritable(fd, True)
         return ":".join(map(str, (self.pid, *self.fds, int(self.ipc))))
 
-    def take_back(self) -> None:
-        """Undo `hand_over`, when the exec did not happen."""
-        for fd in self.fds:
-            os.set_inheritable(fd, False)
-
     @classmethod
     def adopt(cls, described: str) -> Process:
         """Take over the child that this process spawned before it replaced itself."""
         pid, *fds, ipc = map(int, described.split(":"))
-        process = cls(pid, fds, bool(ipc))
-        process.take_back()
-        return process
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return cls(pid, fds, bool(ipc))
 
 
 def spawn(options: ProcessOptions) -> Process:

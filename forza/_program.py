@@ -6,63 +6,61 @@ from __future__ import annotations
 
 import os
 import sys
-from marshal import dumps, loads
 
-from forza._errors import ForzaError, SpawnError, UsageError
+from forza._errors import (
+    EXIT_SETUP,
+    EXIT_USAGE,
+    ForzaError,
+    SpawnError,
+    UsageError,
+)
 from forza._process import Process, ProcessOptions, spawn
+from forza._stage import replace
 from forza.plugins import BUILT_IN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Sequence
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 
     from forza._monitor import Monitor
+
+    Runtime = tuple[Callable[[], AbstractEventLoop], bool]
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
-EXIT_USAGE = 2
-EXIT_SETUP = 125
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-# How the first stage tells the second what it knows. Not for users.
-_STATE = "_FORZA_STATE"
 _SETTLE_EVERY = 5.0
 _BURST_BYTES = 1024 * 1024
 _QUIET_BYTES = 64 * 1024
 
 
 def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
-    """Run the app, and leave with its status; `settings` are Monitor's arguments.
+    """Run the app, and leave with its status; `settings` are Monitor's arguments."""
+    block_signals()
+    process = spawn_early(args, settings)
+    child = process.hand_over() if process is not None else None
+    replace("monitor", tuple(args), settings, child)
+    leave(args, settings, child)
 
-    The first stage is whatever interpreter the user started: it spawns the child at
-    once, and then replaces itself, by exec, with one that has loaded nothing: no
-    `site`, no `.pth` files, no environment's PYTHON variables. The pid stays, and
-    so does the child. That second stage loads the lean runtime.
-    """
-    # A signal now would kill the monitor and leave the child: let it wait.
+
+def block_signals() -> None:
+    """Let signals wait: one now would kill the monitor and leave the child."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-    try:
-        process = _spawn_early(args, settings)
-    except ForzaError as error:
-        say(str(error))
-        os._exit(EXIT_SETUP)
-    _replace(args, settings, process)
-    _leave(args, settings, process)
 
 
-def resume() -> NoReturn:
-    """Be the second stage."""
-    path, args, settings, child = loads(bytes.fromhex(os.environ.pop(_STATE)))
-    sys.path[1:] = path
-    _leave(args, settings, Process.adopt(child) if child else None)
-
-
-def _leave(
-    args: Sequence[str], settings: dict[str, Any], process: Process | None
+def leave(
+    args: Sequence[str],
+    settings: dict[str, Any],
+    child: str | None,
+    runtime: Runtime | None = None,
 ) -> NoReturn:
+    """Run the monitor to its end, and this process too."""
+    process = Process.adopt(child) if child is not None else None
     try:
-        code = _run(args, settings, process)
+        code = _run(args, settings, process, runtime or load_runtime())
     except BaseException as error:
         if process is not None:
             process.close()
@@ -83,13 +81,17 @@ def say(text: str) -> None:
         pass
 
 
-def _spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None:
+def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None:
     """Spawn the child before anything is loaded that it need not wait for.
 
     What can't be tried twice is left to the monitor: foreign plugins may still change
     the options, and a failed spawn is news that the monitor has to send.
     """
-    _check_files(settings)
+    try:
+        _check_files(settings)
+    except ForzaError as error:
+        say(str(error))
+        os._exit(EXIT_SETUP)
     if not all(name in BUILT_IN for name in settings["plugins"]):
         return None
     try:
@@ -112,30 +114,8 @@ def _check_files(settings: dict[str, Any]) -> None:
             os.close(open_append(file_path(url[5:])))
 
 
-def _replace(
-    args: Sequence[str], settings: dict[str, Any], process: Process | None
-) -> None:
-    """Become the second stage; return if that can't be, or is not wanted."""
-    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    if (
-        os.environ.get("FORZA_RUNTIME") == "plain"
-        or "PYTHONHOME" in os.environ  # needed to start, and ignored with -I
-        or not sys.executable
-        or not os.access(main, os.R_OK)  # inside a zip file
-    ):
-        return
-    child = process.hand_over() if process is not None else None
-    state = dumps((list(filter(None, sys.path)), tuple(args), settings, child))
-    command = [sys.executable, "-I", "-S", main, *sys.argv[1:]]
-    try:
-        os.execve(sys.executable, command, {**os.environ, _STATE: state.hex()})
-    except OSError:
-        if process is not None:
-            process.take_back()
-
-
-def _run(args: Sequence[str], settings: dict[str, Any], process: Process | None) -> int:
-    """Run the monitor on a loop of its own; return the status to leave with."""
+def load_runtime() -> Runtime:
+    """Load what runs a monitor; return what makes a loop, and whether it is lean."""
     from forza._lean import load
 
     make_loop, lean = load()
@@ -145,8 +125,19 @@ def _run(args: Sequence[str], settings: dict[str, Any], process: Process | None)
         import _ctypes  # noqa: F401 — for settling, which would fill it again
 
         sys.path_importer_cache.clear()
+    return make_loop, lean
+
+
+def _run(
+    args: Sequence[str],
+    settings: dict[str, Any],
+    process: Process | None,
+    runtime: Runtime,
+) -> int:
+    """Run the monitor on a loop of its own; return the status to leave with."""
     from forza._monitor import Monitor
 
+    make_loop, lean = runtime
     loop = make_loop()
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
     for signum in _STOPPING:

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import sys
 
-from forza._errors import PluginError, PortError, UsageError
+from forza._errors import (
+    EXIT_PORT,
+    EXIT_USAGE,
+    PluginError,
+    PortError,
+    UsageError,
+)
 from forza.plugins import BUILT_IN, is_known, number, short_name, unknown
 from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, check, port, server
 
@@ -15,11 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-EXIT_USAGE = 2
-EXIT_PORT = 3
-
 _SHORT = {"-h": "--host", "-p": "--port", "-v": "--version"}
-_WITHOUT_VALUE = ("--help", "--legacy-chunks", "--version")
+_WITHOUT_VALUE = ("--help", "--keep", "--legacy-chunks", "--version")
 _KNOWN = (
     "app-name",
     "app-user",
@@ -66,6 +69,10 @@ def main() -> None:
         from forza._help import TEXT
 
         print(TEXT, end="")  # noqa: T201
+    elif settings.pop("keep", False):
+        from forza.aeternum import keep
+
+        keep(args, settings, {})
     else:
         from forza._program import start
 
@@ -181,7 +188,8 @@ def _settings(options: list[tuple[str, str]]) -> dict[str, Any]:
     given: dict[str, str] = {}
     for name, value in options:
         given.setdefault(name[2:], value)
-    settings: dict[str, Any] = {
+    settings: dict[str, Any] = {"keep": True} if "keep" in given else {}
+    settings |= {
         name.replace("-", "_"): given[name]
         for name in ("hostname", "app-user", "app-name", "start-log")
         if name in given

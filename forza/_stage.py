@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Replace the user's interpreter by a bare one, which takes less memory.
+
+The first stage is whatever interpreter the user started. It understands the command
+line, spawns the child if there is one to spawn, and becomes, by exec, the second: an
+interpreter that has loaded nothing, no `site`, no `.pth` files, no environment's
+PYTHON variables. The pid stays, and so do children and open descriptors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from marshal import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+# How the first stage tells the second what it knows. Not for users.
+STATE = "_FORZA_STATE"
+
+
+def replace(role: str, *state: Any) -> None:
+    """Become the second stage, in this role; return if that can't be."""
+    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    if (
+        os.environ.get("FORZA_RUNTIME") == "plain"
+        or "PYTHONHOME" in os.environ  # needed to start, and ignored with -I
+        or not sys.executable
+        or not os.access(main, os.R_OK)  # inside a zip file
+    ):
+        return
+    # The first place is where `-m` looks, the current directory. For plugins it may
+    # do, but nobody's errno.py shall be taken for the real one: it comes last.
+    path = [place for place in (*sys.path[1:], sys.path[0]) if place]
+    told = dumps((path, role, state)).hex()
+    command = [sys.executable, "-I", "-S", main, *sys.argv[1:]]
+    try:
+        os.execve(sys.executable, command, {**os.environ, STATE: told})
+    except OSError:  # no memory, say, or too many arguments: stay what we are
+        return
+
+
+def resume() -> NoReturn:
+    """Be the second stage."""
+    path, role, state = loads(bytes.fromhex(os.environ.pop(STATE)))
+    sys.path[1:] = path
+    if role == "keeper":
+        from forza import _keeper
+
+        _keeper.keep(*state)
+    from forza import _program
+
+    _program.leave(*state)
