@@ -546,7 +546,7 @@ def _trim_heap() -> None:
 
 
 def _libc(name: str) -> Callable[..., int]:
-    """Return a function of the C library; ctypes itself would cost 0.3 MB for it."""
+    """Return a function of the C library; ctypes itself would cost 0.2 MB more."""
     if name not in _functions:
         import _ctypes
 

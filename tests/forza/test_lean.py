@@ -1009,7 +1009,7 @@ def test_settling_takes_any_loop() -> None:
 
 
 def test_huge_pages_are_refused_from_then_on() -> None:
-    """Two arenas that become one huge page would cost most of a megabyte."""
+    """Two arenas can't become one huge page, parts of which nobody needs."""
     run_lean(
         """
         get_thp_disable = 42
