@@ -8,7 +8,6 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from benchmarks.harness.aims import held_against_aims
 from benchmarks.harness.cache import BENCHMARKS, REPOSITORY, share_no_libpython
 from benchmarks.harness.markdown import Line, provenance, trouble
 from benchmarks.harness.readme import figures, put_between_markers
+from benchmarks.harness.subjects import SUBJECTS
 
 SECTIONS = {
     "memory": ("Memory", sections.memory),
@@ -28,6 +28,7 @@ SECTIONS = {
     "soak": ("Soak", sections.soak),
 }
 RESULTS = "results.jsonl"
+KIND = ("part", "drones", "receiver")
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description="Run the benchmark scripts one after the other, append their"
         " result lines to results.jsonl, and write report.md and its drawings from"
-        " the latest run of each. A full run takes about an hour, --quick about ten"
+        " the newest line of each kind. A full run takes about an hour, --quick about ten"
         " minutes.",
         epilog="example: python benchmarks/report.py --only memory --readme README.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -48,6 +49,11 @@ def main() -> None:
         metavar="NAME[,NAME]",
         default=",".join(SECTIONS),
         help=f"run only these of {', '.join(SECTIONS)}; none: write from what is there",
+    )
+    options.add_argument(
+        "--subjects",
+        metavar="NAME[,NAME]",
+        help="measure only these; the others keep their last results",
     )
     options.add_argument(
         "--output",
@@ -67,19 +73,19 @@ def main() -> None:
     if unknown := set(names) - set(SECTIONS):
         options.error(f"no benchmark is called {', '.join(unknown)}")
     given.output.mkdir(parents=True, exist_ok=True)
-    failed = [
-        name for name in names if not measure(name, given.quick, given.output / RESULTS)
-    ]
+    words = ["--quick"] if given.quick else []
+    words += ["--subjects", given.subjects] if given.subjects else []
+    results = given.output / RESULTS
+    failed = [name for name in names if not measure(name, words, results)]
     write(given.output, given.readme)
     if failed:
         sys.exit(f"report: failed: {', '.join(failed)}")
 
 
-def measure(name: str, quick: bool, results: Path) -> bool:
+def measure(name: str, words: list[str], results: Path) -> bool:
     """Run one script and keep its lines; those of a failed run too."""
-    run = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     script = f"{BENCHMARKS.name}/{name}.py"
-    argv = [sys.executable, script, *(["--quick"] if quick else [])]
+    argv = [sys.executable, script, *words]
     with (
         subprocess.Popen(
             argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
@@ -88,18 +94,27 @@ def measure(name: str, quick: bool, results: Path) -> bool:
     ):
         assert process.stdout is not None
         for line in process.stdout:
-            kept.write(json.dumps({"run": run, **json.loads(line)}) + "\n")
+            kept.write(line)
             kept.flush()
     return process.returncode == 0
 
 
 def latest(results: Path, benchmark: str) -> list[Line]:
-    """Return the lines of the last run of a benchmark."""
-    if not results.exists():
-        return []
-    lines = [json.loads(line) for line in results.read_text().splitlines()]
-    lines = [line for line in lines if line["benchmark"] == benchmark]
-    return [line for line in lines if line["run"] == lines[-1]["run"]]
+    """Return the newest line of each kind, in the order of the subjects."""
+    newest: dict[tuple[object, ...], Line] = {}
+    for text in results.read_text().splitlines() if results.exists() else ():
+        line = json.loads(text)
+        if line["benchmark"] != benchmark:
+            continue
+        subject = line["subject"]
+        if "unavailable" in line:  # nothing older about it holds
+            newest = {key: old for key, old in newest.items() if key[0] != subject}
+        else:
+            newest.pop((subject,), None)
+        kind = (line[field] for field in KIND if field in line)
+        newest[(subject, *kind)] = line
+    order = {subject.name: number for number, subject in enumerate(SUBJECTS, 1)}
+    return sorted(newest.values(), key=lambda line: order.get(str(line["subject"]), 0))
 
 
 def write(output: Path, readme: Path | None) -> None:
@@ -116,7 +131,7 @@ def write(output: Path, readme: Path | None) -> None:
         parts += [f"## {title}", body]
         if missing := trouble(lines):
             parts += ["Not measured:", missing]
-        parts.append(provenance(lines))
+        parts += provenance(lines)
         for file, drawing in drawings.items():
             (output / file).write_text(drawing)
     (output / "report.md").write_text("\n\n".join(parts) + "\n")

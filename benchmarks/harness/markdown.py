@@ -53,14 +53,21 @@ def trouble(lines: Iterable[Line]) -> str:
     return "\n".join(dict.fromkeys(found))
 
 
-def provenance(lines: Sequence[Line]) -> str:
+def provenance(lines: Sequence[Line]) -> list[str]:
     """Say how to repeat it, and where and with what it was measured."""
-    line = lines[-1]
+    runs: dict[tuple[object, object], Line] = {}
+    for line in sorted(lines, key=lambda line: str(line["time"])):
+        runs[(line["command"], line["commit"])] = line
+    return [one_run(line) for line in runs.values()]
+
+
+def one_run(line: Line) -> str:
+    """Describe the run that a line came from."""
     versions = line.get("versions")
     assert isinstance(versions, Mapping)
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
     return (
         f"`{line['command']}` at commit {line['commit']}, {line['time']}, on"
-        f" {line['machine']} (load {line['load']}), {line['kernel']}, {line['python']};"
-        f" {packages}."
+        f" {line['machine']} (load {line.get('load', 'unknown')}), {line['kernel']},"
+        f" {line['python']}; {packages}."
     )

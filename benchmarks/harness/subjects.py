@@ -107,6 +107,15 @@ class PlainForza(Forza):
     environment: Mapping[str, str] = {"FORZA_RUNTIME": "plain"}
 
 
+class KeptForza(Forza):
+    """A keeper that forks the monitor and starts both anew if it must."""
+
+    name = "forza --keep"
+    shows = "python -m forza --keep -h 127.0.0.1 -p PORT -- CMD"
+    note = "restarts the app, as the other supervisors do; a keeper for each app"
+    options = ("--keep",)
+
+
 class Cat(Subject):
     """A pipe into a socket: no events, no metrics, no supervision."""
 
@@ -386,6 +395,7 @@ class Runit(Subject):
 
 SUBJECTS: tuple[Subject, ...] = (
     Forza(),
+    KeptForza(),
     PlainForza(),
     Cat(),
     Pump(),
