@@ -36,8 +36,8 @@ def main() -> None:
     options = argparse.ArgumentParser(
         description="Run the benchmark scripts one after the other, append their"
         " result lines to results.jsonl, and write report.md and its drawings from"
-        " the newest line of each kind. A full run takes about an hour, --quick about ten"
-        " minutes.",
+        " the newest line of each kind. A full run takes about an hour, --quick about"
+        " ten minutes.",
         epilog="example: python benchmarks/report.py --only memory --readme README.md",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

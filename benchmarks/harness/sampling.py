@@ -29,6 +29,7 @@ class Memory:
     pss: float
     uss: float
     anonymous: float
+    anonymous_once: float  # pages shared by fork divided, as PSS does
 
     def per(self, count: int) -> dict[str, float]:
         """Return the fields of a result line, for each of so many drones."""
@@ -37,13 +38,15 @@ class Memory:
             "pss_mb": round(self.pss / count, 3),
             "uss_mb": round(self.uss / count, 3),
             "anonymous_mb": round(self.anonymous / count, 3),
+            "anonymous_once_mb": round(self.anonymous_once / count, 3),
         }
 
 
 def memory_of(pids: Iterable[int]) -> Memory:
     """Add up smaps_rollup; a process that has just gone counts nothing."""
     total = dict.fromkeys(("Rss", "Pss", "Private_Clean", "Private_Dirty"), 0)
-    total["Anonymous"] = processes = 0
+    total |= {"Anonymous": 0, "Pss_Anon": 0}
+    processes = 0
     for pid in pids:
         with suppress(OSError):
             text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -58,6 +61,7 @@ def memory_of(pids: Iterable[int]) -> Memory:
         pss=total["Pss"] / MB,
         uss=(total["Private_Clean"] + total["Private_Dirty"]) / MB,
         anonymous=total["Anonymous"] / MB,
+        anonymous_once=total["Pss_Anon"] / MB,
     )
 
 

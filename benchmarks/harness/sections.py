@@ -16,7 +16,8 @@ OURS = "forza"
 Point = tuple[float, float]
 Section = tuple[str, dict[str, str]]  # Markdown, and drawings by file name
 
-MEMORY_FIELDS = ("rss_mb", "pss_mb", "uss_mb", "anonymous_mb")
+MEMORY_FIELDS = ("rss_mb", "pss_mb", "uss_mb", "anonymous_mb", "anonymous_once_mb")
+MEMORY_HEADERS = ("RSS", "PSS", "USS", "anonymous", "of it once")
 
 
 def shown(line: Line, name: str, digits: int = 1, unit: str = "") -> str:
@@ -36,7 +37,8 @@ def memory(results: Sequence[Line]) -> Section:
     parts = [
         "MB for each drone: one app with one monitor, or one more app under a shared"
         " daemon, all processes that are not the app summed. RSS counts shared pages"
-        " in full in each process, PSS divides them, USS leaves them out. forza"
+        " in full in each process, PSS divides them, USS leaves them out; the last"
+        " column counts anonymous pages that are shared by fork once. forza"
         " unmaps clean file pages once it has settled, which lowers RSS more than"
         " PSS. With 1 drone the app is a node web server that nobody asks; with more,"
         " a static C program that sleeps."
@@ -55,7 +57,7 @@ def memory(results: Sequence[Line]) -> Section:
             if "failed" not in line
         ]
         drones = "1 drone" if count == 1 else f"{count} drones"
-        headers = ("", "RSS", "PSS", "USS", "anonymous", "processes in all")
+        headers = ("", *MEMORY_HEADERS, "processes in all")
         parts += [f"### {drones}, idle", table(headers, rows)]
         if count == 1:
             drawings["memory.svg"] = bars(
@@ -142,14 +144,14 @@ def under_load(results: Sequence[Line]) -> list[str]:
         [
             f"{line['subject']}: full speed, receiver stalled for 5 s",
             shown(line, "stalled_rss_mb", 2),
-            *["–"] * 3,  # noqa: RUF001
+            *["–"] * 4,  # noqa: RUF001
             shown(line, "peak_mb", 2),
         ]
         for line in chosen(results, part="stall")
     ]
     if not rows:
         return []
-    headers = ("MB", "RSS", "PSS", "USS", "anonymous", "peak RSS")
+    headers = ("MB", *MEMORY_HEADERS, "peak RSS")
     return ["### After and during floods", table(headers, rows)]
 
 
