@@ -46,8 +46,11 @@ AIMS = (
         subject="forza --keep",
     ),
     Aim(
-        *("monitor and keeper, idle: anonymous, shared pages once", "memory"),
-        *("anonymous_once_mb", 6, " MB"),
+        "monitor and keeper, idle: anonymous, shared pages once",
+        "memory",
+        "anonymous_once_mb",
+        6,
+        " MB",
         where=IDLE,
         subject="forza --keep",
     ),
