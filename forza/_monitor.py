@@ -8,7 +8,7 @@ import os
 from time import monotonic
 
 from forza import plugins as _plugins
-from forza._errors import SinkError, SpawnError
+from forza._errors import SpawnError
 from forza._event import Encoder
 from forza._hooks import Hooks
 from forza._host import host_name
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+    from forza._proc import Tree
     from forza.sinks import Sink
     from forza.typing import Plugin
 
@@ -80,6 +81,8 @@ class Monitor:
         self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
         self.process = process
         self.ended: Exit | None = None
+        self.silent = False
+        self._tree: Tree | None = None
         self.start_log = start_log
         self._to = tuple(to)
         self._plugin_names = tuple(plugins)
@@ -265,7 +268,7 @@ class Monitor:
             for url in self._to:
                 sink = open_sink(url, self, self._buffer)
                 sinks.append(sink)
-        except SinkError:
+        except BaseException:
             for sink in sinks:
                 await sink.close(0.0)
             raise
@@ -329,7 +332,10 @@ class Monitor:
         """Send the last words, flush, and let whoever waits go on."""
         assert self.ended is not None
         await self._hooks.stop()
+        for sink in self._sinks:
+            sink.announce()
         self._hooks.call("process_exit", self.ended.exit_status, self.ended.term_signal)
+        self.silent = True
         self._timers.close()
         if self.process is not None:
             self.process.close()
@@ -339,7 +345,12 @@ class Monitor:
             for sink in self._sinks
         ]
         for sink, flush in closing:
-            if lost := await flush:
+            try:
+                lost = await flush
+            except Exception as error:  # one sink's trouble is not the others'
+                self.say(f"cannot close {sink.name}: {type(error).__name__}: {error}")
+                continue
+            if lost:
                 self.say(f"{lost} events were not delivered to {sink.name}")
         settle(self._done, self.ended)
 

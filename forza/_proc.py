@@ -166,9 +166,9 @@ class Tree:
     @classmethod
     def of(cls, monitor: Monitor) -> Tree | None:
         """Return the tree of the monitor's child, one for all plugins; None if none."""
-        tree: Tree | None = monitor.__dict__.get("_tree")
+        tree = monitor._tree
         if tree is None and monitor.process is not None:
-            tree = monitor.__dict__["_tree"] = cls(monitor.process.pid)
+            tree = monitor._tree = cls(monitor.process.pid)
         return tree
 
     def refresh(self, user: object = None) -> bool:

@@ -122,7 +122,7 @@ class Process:
 
         Raises ProcessLookupError (ESRCH) once the child is gone, as `uv_kill`.
         """
-        if self.pid == 0:
+        if self.ended is not None:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         os.killpg(self.pid, signum)
 
@@ -178,13 +178,16 @@ def spawn(options: ProcessOptions) -> Process:
             _add_socketpair(ours, theirs)
         else:
             _add_pipe(ours, theirs)
-        plain = (options.cwd, options.uid, options.gid) == (None, None, None)
-        start = _posix_spawn if plain else _fork_exec
-        pid = start(options, env, theirs)
-    except OSError as error:
+        pid = _start(options, env, theirs)
+    except BaseException as error:
         for fd in ours:
             os.close(fd)
-        raise SpawnError(error.errno, _explain(options, error)) from error
+        if isinstance(error, OSError):
+            raise SpawnError(error.errno, _explain(options, error)) from error
+        if isinstance(error, ValueError | TypeError):  # a NUL, or no string at all
+            text = f"cannot run {options.file!r}: {error}"
+            raise SpawnError(errno.EINVAL, text) from error
+        raise
     finally:
         for fd in theirs:
             os.close(fd)
@@ -226,7 +229,27 @@ def _above_stdio(fd: int) -> int:
     return moved
 
 
-def _posix_spawn(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
+def _start(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
+    plain = (options.cwd, options.uid, options.gid) == (None, None, None)
+    file = _find(options.file, env)
+    args = list(options.args)
+    try:
+        if plain:
+            return _posix_spawn(file, args, env, fds)
+        return _fork_exec(file, args, env, fds, options)
+    except OSError as error:
+        # A script without a #! line: execvp, and so libuv, gives it to the shell.
+        if error.errno != errno.ENOEXEC:
+            raise
+    args[:1] = ["/bin/sh", file]
+    if plain:
+        return _posix_spawn(args[0], args, env, fds)
+    return _fork_exec(args[0], args, env, fds, options)
+
+
+def _posix_spawn(
+    file: str, args: list[str], env: dict[str, str], fds: list[int]
+) -> int:
     # posix_spawn stops the monitor only until the exec, copies no page tables and
     # reports a failed exec as an error; glibc does it with CLONE_VFORK.
     actions: list[tuple[int, int] | tuple[int, int, int]] = [
@@ -237,28 +260,24 @@ def _posix_spawn(options: ProcessOptions, env: dict[str, str], fds: list[int]) -
         for fd in map(int, os.listdir("/proc/self/fd"))
         if fd > _IPC_FD
     ]
-    file = _find(options.file, env)
-    args: list[str] = list(options.args)
-    for attempt in range(2):
-        try:
-            return os.posix_spawn(
-                file,
-                args,
-                env,
-                file_actions=actions,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=_RESETTABLE,
-            )
-        except OSError as error:
-            # A script without a #! line: execvp, and so libuv, gives it to the shell.
-            if error.errno != errno.ENOEXEC or attempt:
-                raise
-            file, args = "/bin/sh", ["/bin/sh", file, *args[1:]]
-    raise AssertionError("unreachable")
+    return os.posix_spawn(
+        file,
+        args,
+        env,
+        file_actions=actions,
+        setsid=True,
+        setsigmask=(),
+        setsigdef=_RESETTABLE,
+    )
 
 
-def _fork_exec(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
+def _fork_exec(
+    file: str,
+    args: list[str],
+    env: dict[str, str],
+    fds: list[int],
+    options: ProcessOptions,
+) -> int:
     # posix_spawn cannot change directory or user. Only a library user gets here.
     from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
     from subprocess import Popen
@@ -270,18 +289,23 @@ def _fork_exec(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> 
             signal(signum, SIG_DFL)
         pthread_sigmask(SIG_SETMASK, ())
 
-    child = Popen(
-        options.args,
-        executable=_find(options.file, env),
-        env=env,
-        cwd=options.cwd,
-        user=options.uid,
-        group=options.gid,
-        extra_groups=[] if options.uid is not None and os.getuid() == 0 else None,
-        start_new_session=True,
-        pass_fds=(*fds, _IPC_FD),
-        preexec_fn=set_up,
-    )
+    # Popen reports a failed exec on a pipe of its own, which must not become 3.
+    placeholder = fcntl(fds[-1], F_DUPFD_CLOEXEC, _IPC_FD)
+    try:
+        child = Popen(
+            args,
+            executable=file,
+            env=env,
+            cwd=options.cwd,
+            user=options.uid,
+            group=options.gid,
+            extra_groups=[] if options.uid is not None and os.getuid() == 0 else None,
+            start_new_session=True,
+            pass_fds=(_IPC_FD,),
+            preexec_fn=set_up,
+        )
+    finally:
+        os.close(placeholder)
     child.returncode = 0  # The monitor reaps it, not Popen.
     return child.pid
 

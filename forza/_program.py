@@ -40,6 +40,7 @@ _QUIET_BYTES = 64 * 1024
 def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
     """Run the app, and leave with its status; `settings` are Monitor's arguments."""
     block_signals()
+    open_stdio()
     process = spawn_early(args, settings)
     child = process.hand_over() if process is not None else None
     replace("monitor", tuple(args), settings, child)
@@ -49,6 +50,13 @@ def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
 def block_signals() -> None:
     """Let signals wait: one now would kill the monitor and leave the child."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+
+
+def open_stdio() -> None:
+    """Open /dev/null where 0, 1 or 2 is closed, lest a descriptor of ours land there."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
 
 
 def leave(

@@ -4,7 +4,8 @@
 
 A sink has a `name`, `write(batch, lifecycle)`, which never waits, `close(within)`, a
 coroutine that flushes within so many seconds and returns how many events it could not
-deliver, and `abandon()`, which makes `close` give up.
+deliver, `abandon()`, which makes `close` give up, and `announce()`, which makes it say
+now what it has dropped so far.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         @property
         def name(self) -> str: ...
         def write(self, batch: bytes, lifecycle: bool = False) -> None: ...
+        def announce(self) -> None: ...
         def abandon(self) -> None: ...
         async def close(self, within: float) -> int: ...
 

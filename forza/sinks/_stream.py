@@ -103,13 +103,13 @@ class Stream:
         if self._buffer.size > self._high and self._fd >= 0:
             self._hold()
             if self._monitor.loop.time() - self._announced_at > _ANNOUNCE_EVERY:
-                self._announce()
+                self.announce()
 
     def attach(self, fd: int) -> None:
         """Write to `fd` from now on: first of all what has been kept."""
         self._fd = fd
         self._offset = 0
-        self._announce()
+        self.announce()
         self._more()
 
     def detach(self) -> None:
@@ -163,14 +163,14 @@ class Stream:
                 self._wait()
                 if self._buffer.size < self._high // 2:
                     self._release()
-                    self._announce()
+                    self.announce()
                 return
         if self._fd < 0:
             return
         self._stop_waiting()
         self._release()
         self._slow = False
-        self._announce()
+        self.announce()
         if self._empty_cb is not None and self.empty:
             self._empty_cb()
 
@@ -188,8 +188,10 @@ class Stream:
             self._disk_timer = None
         self._monitor.loop.remove_writer(self._fd)
 
-    def _announce(self) -> None:
-        """Say in-band what was dropped, once it can be said."""
+    def announce(self) -> None:
+        """Say in-band what was dropped so far; after the exit event, never more."""
+        if self._monitor.silent:
+            return
         self._announced_at = self._monitor.loop.time()
         self._announcing = dropped = self._buffer.take_dropped()
         if dropped is not None:

@@ -31,6 +31,7 @@ class Descriptor:
         "_monitor",
         "_render",
         "_stream",
+        "announce",
         "name",
         "write",
     )
@@ -51,6 +52,7 @@ class Descriptor:
         self._gone = False
         self._stream = Stream(monitor, name, limit, self._failed)
         self.write = self._stream.write if render is None else self._write_rendered
+        self.announce = self._stream.announce
         self._stream.attach(fd)
 
     def _write_rendered(self, batch: bytes, lifecycle: bool = False) -> None:

@@ -22,7 +22,7 @@ from _socket import (
     inet_pton,
     socket,
 )
-from errno import EINPROGRESS, EINVAL, ETIMEDOUT
+from errno import ECONNREFUSED, EINPROGRESS, EINVAL, ETIMEDOUT
 from fcntl import ioctl
 
 from forza._wait import end, settle, wait
@@ -55,6 +55,7 @@ class Tcp:
     """
 
     __slots__ = (
+        "_abandoned",
         "_flushed",
         "_loop",
         "_lost",
@@ -65,6 +66,7 @@ class Tcp:
         "_stream",
         "_task",
         "_wake",
+        "announce",
         "name",
         "write",
     )
@@ -82,10 +84,12 @@ class Tcp:
         self._servers = servers
         self._stream = Stream(monitor, name, limit, self._failed)
         self.write = self._stream.write
+        self.announce = self._stream.announce
         self._socket: socket | None = None
         self._lost: Future[str] | None = None
         self._wake: Future[None] | None = None
         self._flushed: Future[None] | None = None
+        self._abandoned = False
         self._said = ""
         self._task: Task[None] = self._loop.create_task(self._run())
 
@@ -111,7 +115,7 @@ class Tcp:
         """Try every address of one server, beginning anywhere."""
         try:
             addresses = await _resolve(self._loop, host, port)
-        except (OSError, UnicodeError) as error:
+        except (OSError, ValueError) as error:  # no such name; no name at all
             reason = getattr(error, "strerror", None) or str(error)
             self._say(f"cannot resolve {host}: {reason}; trying again")
             return False
@@ -132,6 +136,10 @@ class Tcp:
             failure = sock.connect_ex(address)
             if failure == EINPROGRESS:
                 failure = await self._connected(sock)
+            if not failure and sock.getsockname() == sock.getpeername():
+                # Nobody listens, and the port that the kernel chose for us is the
+                # one we asked for: we have met ourselves.
+                failure = ECONNREFUSED
             if failure:
                 return failure
             # Each batch is one write: do not wait for company.
@@ -205,36 +213,45 @@ class Tcp:
         self._wake = None
 
     async def close(self, within: float) -> int:
-        """Flush and disconnect; return how many events could not be delivered."""
+        """Flush and disconnect; return how many events were not delivered: at least."""
         deadline = self._loop.time() + within
         self._flushed = flushed = self._loop.create_future()
         if self._wake is not None:
             settle(self._wake)
         self._stream.when_empty(lambda: settle(flushed))
         await wait(self._loop, flushed, within)
-        await self._linger(deadline)
+        acknowledged = await self._linger(deadline)
         left = self._stream.events()
+        if not left and not acknowledged:
+            left = 1
         await end(self._loop, self._task)
         return left
 
     def abandon(self) -> None:
         """Give up flushing, now."""
+        self._abandoned = True
         if self._flushed is not None:
             settle(self._flushed)
 
-    async def _linger(self, deadline: float) -> None:
-        """Wait until the peer's kernel has acknowledged all that ours was given."""
-        if self._socket is None or not self._stream.empty:
-            return
-        self._socket.shutdown(SHUT_WR)
+    async def _linger(self, deadline: float) -> bool:
+        """Wait until the peer's kernel has acknowledged all that ours was given, and
+        say whether it has."""
         pause = 0.001
-        while self._socket is not None and self._loop.time() < deadline:
-            unsent = bytearray(4)
-            ioctl(self._socket.fileno(), _SIOCOUTQ, unsent)
+        while self._socket is not None and self._stream.empty:
+            try:
+                if pause == 0.001:
+                    self._socket.shutdown(SHUT_WR)
+                unsent = bytearray(4)
+                ioctl(self._socket.fileno(), _SIOCOUTQ, unsent)
+            except OSError:  # reset by the peer
+                return False
             if not any(unsent):
-                break
+                return True
+            if self._abandoned or self._loop.time() >= deadline:
+                return False
             await wait(self._loop, self._loop.create_future(), pause)
             pause = min(0.05, pause * 2)
+        return self._stream.empty
 
     def _say(self, text: str, *, problem: bool = True) -> None:
         if text != self._said:  # an outage is said once, not once per attempt

@@ -196,6 +196,7 @@ class Owner:
         self.loop = StillLoop()
         self.stream: Stream
         self.ended: object = None
+        self.silent = False
         self.seq = 0
         self.lines: dict[int, int] = {}
         self.announced = 0
