@@ -39,7 +39,6 @@ def main() -> None:
         " the newest line of each kind. A full run takes about an hour, --quick about"
         " ten minutes.",
         epilog="example: python benchmarks/report.py --only memory --readme README.md",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument(
         "--quick", action="store_true", help="short runs: to try, not to quote"

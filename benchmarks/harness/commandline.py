@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import textwrap
 from collections.abc import Iterable
 from types import FrameType
 from typing import NoReturn
@@ -21,17 +22,17 @@ __all__ = ["installed", "numbers", "parser"]
 def parser(description: str, example: str) -> argparse.ArgumentParser:
     """Return a parser with the common options; also end tidily on SIGTERM."""
     signal.signal(signal.SIGTERM, end)
-    names = ", ".join(subject.name for subject in SUBJECTS)
+    names = " | ".join(subject.name for subject in SUBJECTS)
     options = argparse.ArgumentParser(
-        description=description,
-        epilog=f"subjects: {names}\n\nexample: {example}",
+        description=textwrap.fill(description, 80),
+        epilog=f"subjects:\n{textwrap.fill(names, 80)}\n\nexample: {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     options.add_argument(
         "--subjects",
         metavar="NAME[,NAME]",
         type=named_subjects,
-        help="measure only these (a prefix will do)",
+        help="measure only these; a part of the name will do",
     )
     options.add_argument(
         "--quick",
@@ -50,14 +51,14 @@ def named_subjects(text: str) -> list[Subject]:
     """Find subjects by name, in the order of the table."""
     words = [word.strip() for word in text.split(",")]
     for word in words:
-        if not any(subject.name.startswith(word) for subject in SUBJECTS):
+        if not any(word in subject.name for subject in SUBJECTS):
             raise argparse.ArgumentTypeError(f"no subject is called {word!r}")
     exact = {subject.name for subject in SUBJECTS}
     return [
         subject
         for subject in SUBJECTS
         if any(
-            subject.name == word if word in exact else subject.name.startswith(word)
+            subject.name == word if word in exact else word in subject.name
             for word in words
         )
     ]
