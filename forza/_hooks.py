@@ -34,7 +34,7 @@ class Hooks:
     def __init__(self, monitor: Monitor, plugins: Iterable[Plugin]) -> None:
         self._monitor = monitor
         self._plugins = list(plugins)
-        self._tasks: dict[Plugin, Task[None]] = {}
+        self._tasks: dict[int, Task[None]] = {}  # by id: a plugin may compare oddly
         self._look_up()
 
     def call(self, name: str, *args: object) -> None:
@@ -61,7 +61,7 @@ class Hooks:
         """Start every plugin's coroutine."""
         for plugin in self._plugins:
             task = self._monitor.loop.create_task(self._run(plugin))
-            self._tasks[plugin] = task
+            self._tasks[id(plugin)] = task
 
     async def stop(self) -> None:
         """Cancel the coroutines that still run; the callbacks stay."""
@@ -82,11 +82,12 @@ class Hooks:
         return tuple((plugin, method) for plugin, method in found if method is not None)
 
     def _switch_off(self, plugin: Plugin, error: Exception) -> None:
-        if plugin not in self._plugins:
+        others = [other for other in self._plugins if other is not plugin]
+        if len(others) == len(self._plugins):
             return
-        self._plugins.remove(plugin)
+        self._plugins = others
         self._look_up()
-        task = self._tasks.pop(plugin, None)
+        task = self._tasks.pop(id(plugin), None)
         if task is not None:
             task.cancel()
         name = name_of(type(plugin))

@@ -127,12 +127,16 @@ class Monitor:
         A `lifecycle` event is one that an operator must not miss: it is dropped last.
         """
         event = self._encoder.event(service, metric, description, meta)
+        if self.silent:  # the exit event was the last
+            return event
         for sink in self._sinks:
             sink.write(event, lifecycle)
         return event
 
     def send_lines(self, service: str, data: bytes) -> None:
         """Send one event for each line of `data`, newlines kept, as one batch."""
+        if self.silent:
+            return
         batch = self._encoder.lines(service, data)
         for sink in self._sinks:
             sink.write(batch)
@@ -209,7 +213,11 @@ class Monitor:
         except SpawnError as error:
             await self._spawn_failed(error)
             raise
-        self._spawned(self.process)
+        try:
+            self._spawned(self.process)
+        except BaseException:  # nobody would watch it
+            self.process.close()
+            raise
 
     async def wait(self) -> Exit:
         """Wait until the child has ended and all is sent; return how it ended."""

@@ -53,7 +53,7 @@ def block_signals() -> None:
 
 
 def open_stdio() -> None:
-    """Open /dev/null where 0, 1 or 2 is closed, lest a descriptor of ours land there."""
+    """Open /dev/null where 0, 1 or 2 is closed, lest one of ours land there."""
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(fd, True)
     os.close(fd)

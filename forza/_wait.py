@@ -21,13 +21,18 @@ async def wait(loop: AbstractEventLoop, future: Future[Any], within: float) -> b
 
     On a time-out the future is settled with None.
     """
-    timer = loop.call_later(max(0.0, within), settle, future)
-    started = loop.time()
+    late: list[bool] = []
+
+    def ring() -> None:
+        late.append(not future.done())
+        settle(future)
+
+    timer = loop.call_later(max(0.0, within), ring)
     try:
         await future
     finally:
         timer.cancel()
-    return loop.time() - started < within
+    return not any(late)
 
 
 async def end(loop: AbstractEventLoop, task: Task[Any]) -> None:

@@ -131,17 +131,19 @@ def _urls(options: list[tuple[str, str]]) -> tuple[str, ...]:
     other. A port is that of the hosts before it that have none."""
     servers: list[tuple[str, int | None]] = []
     urls: list[str] = []
-    last_port = DEFAULT_PORT
+    last_port = None
     for name, value in options:
         if name == "--host":
-            servers.append(server(value))
+            servers += map(server, value.split(","))
         elif name == "--port":
             last_port = port(value)
             servers = [(host, known or last_port) for host, known in servers]
-            servers = servers or [(DEFAULT_HOST, None)]
         elif name == "--to":
             check(value)
             urls.append(value)
+    if last_port and not servers:
+        servers.append((DEFAULT_HOST, last_port))
+    last_port = last_port or DEFAULT_PORT
     if servers:
         hosts = (
             f"[{host}]:{known or last_port}"
@@ -219,7 +221,8 @@ def _seconds(name: str, text: str) -> float:
 def _size(name: str, text: str) -> int:
     digits = text.rstrip("kKmM")
     factor = _SIZES.get(text[len(digits) :].upper())
-    if factor is None or not (digits.isascii() and digits.isdigit()):
+    plain = digits.isascii() and digits.isdigit() and len(digits) < 16
+    if factor is None or not plain:
         raise UsageError(f"--{name} must be a number of bytes, as 64K, not '{text}'")
     size = int(digits) * factor
     if size < _SMALLEST_BUFFER:

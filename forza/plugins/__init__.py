@@ -91,8 +91,9 @@ def find(name: str) -> Factory:
         found = __import__(module, None, None, ["*"])
         for part in attr.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PluginError(f"cannot load plugin '{name}': {error}") from error
+    except Exception as error:  # whatever it does when it is imported
+        text = f"{type(error).__name__}: {error}"
+        raise PluginError(f"cannot load plugin '{name}': {text}") from error
     if not callable(found):
         raise PluginError(f"cannot load plugin '{name}': it is not callable")
     factory: Factory = found

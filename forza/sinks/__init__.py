@@ -91,7 +91,8 @@ def server(text: str) -> tuple[str, int | None]:
 
 def port(text: str) -> int:
     """Return the port that `text` names."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    plain = text.isascii() and text.isdigit() and len(text) <= len("65535")
+    number = int(text) if plain else 0
     if not 0 < number < 65536:
         raise PortError(f"bad port '{text}': it must be a number from 1 to 65535")
     return number

@@ -30,6 +30,12 @@ class Dropped:
         self.since = round(time(), 3)
 
 
+def events_in(item: Item) -> int:
+    """Count the events of a batch, each of them a line, or those that it announces."""
+    batch, lifecycle = item
+    return lifecycle.count if isinstance(lifecycle, Dropped) else batch.count(b"\n")
+
+
 class Buffer:
     """A queue of batches of at most `limit` bytes: when it is full, the oldest go.
 
@@ -81,12 +87,8 @@ class Buffer:
         return dropped
 
     def events(self) -> int:
-        """Count the events held: each is one line."""
-        return sum(
-            batch.count(b"\n")
-            for queue in (self._kept, self._queue)
-            for batch, _ in queue
-        )
+        """Count the events held, and those that they announce as dropped."""
+        return sum(map(events_in, (*self._kept, *self._queue)))
 
     def _drop(self, batch: bytes, lifecycle: bool | Dropped) -> None:
         self.size -= len(batch) + _OVERHEAD

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 
-from forza.sinks._buffer import Buffer, Dropped
+from forza.sinks._buffer import Buffer, Dropped, events_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ class Stream:
 
     def events(self) -> int:
         """Count the events not written yet, and those dropped but not announced."""
+        in_hand = events_in(self._current) if self._current is not None else 0
         dropped = self._buffer.dropped
-        current = self._current[0].count(b"\n") if self._current else 0
-        return self._buffer.events() + current + (dropped.count if dropped else 0)
+        return self._buffer.events() + in_hand + (dropped.count if dropped else 0)
 
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Write now if the descriptor takes it, else later."""

@@ -229,8 +229,8 @@ class Tcp:
 
     def abandon(self) -> None:
         """Give up flushing, now."""
-        self._abandoned = True
         if self._flushed is not None:
+            self._abandoned = True
             settle(self._flushed)
 
     async def _linger(self, deadline: float) -> bool:
@@ -243,8 +243,8 @@ class Tcp:
                     self._socket.shutdown(SHUT_WR)
                 unsent = bytearray(4)
                 ioctl(self._socket.fileno(), _SIOCOUTQ, unsent)
-            except OSError:  # reset by the peer
-                return False
+            except OSError:  # reset by the peer: what it has got, nobody can tell
+                return True
             if not any(unsent):
                 return True
             if self._abandoned or self._loop.time() >= deadline:

@@ -657,7 +657,9 @@ def test_exit_is_the_last_word_after_an_outage(run: Run) -> None:
             owner, sink = connect(("127.0.0.1", peer.port), limit=20_000)
             for _ in range(100):
                 owner.send_lines("logs/stdout", b"x" * 1000 + b"\n")
+            sink.announce()
             owner.send("health/process/exit", 1.0, "0", lifecycle=True)
+            owner.silent = True
             closing = asyncio.create_task(sink.close(PATIENCE))
             peer.listen()
             connection = await peer.accept()
@@ -788,8 +790,8 @@ def test_sinks_do_not_know_of_each_other(run: Run, watched: Watched) -> None:
     lost = [text for text in watched.said if "were not delivered to tcp:" in text]
     assert len(lost) == 2
     events = watched.events
-    total = len(events) - len(of(events, "telemetry/dropped"))
-    assert int(lost[1].split()[0]) == total
+    told = len(of(events, "telemetry/dropped"))  # by each sink, to all of them
+    assert len(events) - told <= int(lost[1].split()[0]) <= len(events)
 
 
 def test_memory_beside_a_half_dead_server(tmp_path: Path) -> None:
