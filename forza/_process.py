@@ -326,6 +326,8 @@ def _find(file: str, env: Mapping[str, str]) -> str:
 
 def _explain(options: ProcessOptions, error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
+    if not options.file:
+        return "cannot run '': a command must have a name"
     if error.errno == errno.ENOENT:
         if options.cwd is not None and not os.path.isdir(options.cwd):
             return f"cannot run {options.file} in {options.cwd}: {reason}"

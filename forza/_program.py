@@ -96,6 +96,7 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
     the options, and a failed spawn is news that the monitor has to send.
     """
     try:
+        _check_installed()
         _check_files(settings)
     except ForzaError as error:
         say(str(error))
@@ -106,6 +107,18 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
         return spawn(ProcessOptions(args, ipc=settings.get("ipc")))
     except SpawnError:
         return None
+
+
+def _check_installed() -> None:
+    """Look for what the second stage will import: it would be late to miss it then."""
+    if TYPE_CHECKING:
+        from importlib.machinery import PathFinder
+    else:
+        from _frozen_importlib_external import PathFinder
+
+    for name in ("uvloop", "orjson"):
+        if name not in sys.modules and PathFinder.find_spec(name) is None:
+            raise ForzaError(f"{name} is not installed: pip install {name}")
 
 
 def _check_files(settings: dict[str, Any]) -> None:

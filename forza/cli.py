@@ -40,6 +40,8 @@ _KNOWN = (
 # What the seven plugins understand, so that a slip is found before anything runs.
 _PLUGIN_OPTIONS = {
     "cpu": ("interval",),
+    "logs": ("chunks",),
+    "process": (),
     "mem": ("interval",),
     "heartbeat": ("interval",),
     "uptime": ("interval",),
@@ -118,12 +120,18 @@ def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]
         ):
             raise UsageError(f"unknown option {word}{_SEE}")
         elif not equals:
-            if words and not words[-1].startswith("-"):
+            if words and (not words[-1].startswith("-") or _is_number(words[-1])):
                 value = words.pop()
+            elif name[2:] not in _KNOWN:
+                raise UsageError(f"unknown option {word}, or no value for it{_SEE}")
             elif name != "--host":  # which alone means this machine
                 raise UsageError(f"option {word} needs a value{_SEE}")
         options.append((name, value))
     return options, tuple(reversed(words))
+
+
+def _is_number(word: str) -> bool:
+    return word[1:2].isdigit()
 
 
 def _urls(options: list[tuple[str, str]]) -> tuple[str, ...]:
@@ -178,7 +186,7 @@ def _plugin_options(
         if name not in names or key not in _PLUGIN_OPTIONS.get(name, (key,)):
             raise UsageError(f"unknown option {option}{_SEE}")
         found.setdefault(name, {}).setdefault(key, value)
-        if name in _PLUGIN_OPTIONS:
+        if key in ("interval", "timeout") and name in BUILT_IN:
             number(name, found[name], key, 0.0)
     if ("--legacy-chunks", "") in options:
         found["logs"] = {"chunks": "yes"}
@@ -223,7 +231,9 @@ def _size(name: str, text: str) -> int:
     factor = _SIZES.get(text[len(digits) :].upper())
     plain = digits.isascii() and digits.isdigit() and len(digits) < 16
     if factor is None or not plain:
-        raise UsageError(f"--{name} must be a number of bytes, as 64K, not '{text}'")
+        raise UsageError(
+            f"--{name} must be a number of bytes, as 65536, 64K or 1M, not '{text}'"
+        )
     size = int(digits) * factor
     if size < _SMALLEST_BUFFER:
         raise UsageError(f"--{name} must be at least 64K, not '{text}'")

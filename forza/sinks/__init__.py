@@ -73,8 +73,10 @@ def file_path(rest: str) -> str:
 
 def servers(rest: str) -> list[tuple[str, int]]:
     """Return the hosts and ports in `HOST[:PORT][,HOST[:PORT]…]`."""
-    found = map(server, rest.removeprefix("//").split(","))
-    return [(host, number or DEFAULT_PORT) for host, number in found]
+    words = rest.removeprefix("//").split(",")
+    if len(words) > 1 and not all(words):
+        raise UsageError(f"bad host '' in '{rest}'")
+    return [(host, number or DEFAULT_PORT) for host, number in map(server, words)]
 
 
 def server(text: str) -> tuple[str, int | None]:
@@ -86,6 +88,10 @@ def server(text: str) -> tuple[str, int | None]:
         host, number = text, ""
     else:
         host, _, number = text.partition(":")
+    if any(letter in " ,/[]\0" for letter in host):
+        raise UsageError(
+            f"bad host '{text}': it must be HOST, HOST:PORT or [IPV6]:PORT"
+        )
     return host or DEFAULT_HOST, port(number) if number else None
 
 

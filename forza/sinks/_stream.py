@@ -47,6 +47,7 @@ class Stream:
         "_disk_timer",
         "_empty_cb",
         "_fd",
+        "_full",
         "_held_since",
         "_high",
         "_lost_cb",
@@ -79,6 +80,7 @@ class Stream:
         self._patience: TimerHandle | None = None
         self._held_since = 0.0
         self._slow = False
+        self._full = False
         self._credit = _CREDIT
         self._credit_time = monitor.loop.time()
 
@@ -144,6 +146,7 @@ class Stream:
             if error.errno not in _FULL:
                 self._lost_cb(error)
                 return True
+            self._say_full(error)
             written = 0
         self._offset += written
         if self._offset < len(batch):
@@ -187,6 +190,12 @@ class Stream:
             self._disk_timer.cancel()
             self._disk_timer = None
         self._monitor.loop.remove_writer(self._fd)
+
+    def _say_full(self, error: OSError) -> None:
+        if not self._full:
+            self._full = True
+            reason = os.strerror(error.errno or 0).lower()
+            self._monitor.say(f"cannot write to {self._name}: {reason}; trying again")
 
     def announce(self) -> None:
         """Say in-band what was dropped so far; after the exit event, never more."""

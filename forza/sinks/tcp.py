@@ -90,7 +90,7 @@ class Tcp:
         self._wake: Future[None] | None = None
         self._flushed: Future[None] | None = None
         self._abandoned = False
-        self._said = ""
+        self._said: set[str] = set()
         self._task: Task[None] = self._loop.create_task(self._run())
 
     async def _run(self) -> None:
@@ -254,8 +254,10 @@ class Tcp:
         return self._stream.empty
 
     def _say(self, text: str, *, problem: bool = True) -> None:
-        if text != self._said:  # an outage is said once, not once per attempt
-            self._said = text
+        if not problem:
+            self._said.clear()
+        if text not in self._said:  # an outage is said once, not once per attempt
+            self._said.add(text)
             self._monitor.say(text, problem=problem)
 
 
