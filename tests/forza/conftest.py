@@ -20,7 +20,7 @@ from forza._event import Encoder
 from forza.testing import FakeMonitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from forza.sinks import Sink
     from tests.conftest import Event
@@ -289,9 +289,16 @@ class StillLoop:
         return self._timers
 
 
-@pytest.fixture
-def one_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop for tests that need one and no more."""
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
+class Wire:
+    """A monitor for `Logs` that keeps what would be on the wire."""
+
+    def __init__(self) -> None:
+        self.loop = StillLoop()
+        self.encoder = Encoder("host", "b", ("user", "name"))
+        self.batches: list[bytes] = []
+
+    def send_lines(self, service: str, data: bytes) -> None:
+        self.batches.append(self.encoder.lines(service, data))
+
+    def send(self, service: str, metric: float, description: str) -> None:
+        self.batches.append(self.encoder.event(service, metric, description))

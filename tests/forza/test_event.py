@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from forza._event import _MARKS, Encoder
 from forza._monitor import Monitor
 from forza.plugins.logs import Logs
-from tests.forza.conftest import StillLoop
+from tests.forza.conftest import Wire
 
 ORDER = ("metric", "time", "host", "description", "service", "meta")
 ALL_MARKS = b"".join(_MARKS)
@@ -52,21 +52,6 @@ def written(event: dict[str, Any]) -> bytes:
         return cast("str", event["description"]).encode()
     assert "\ufffd" in event["description"]
     return base64.b64decode(raw, validate=True)
-
-
-class Wire:
-    """A monitor for `Logs` that keeps what would be on the wire."""
-
-    def __init__(self) -> None:
-        self.loop = StillLoop()
-        self.encoder = Encoder("host", "b", ("user", "name"))
-        self.batches: list[bytes] = []
-
-    def send_lines(self, service: str, data: bytes) -> None:
-        self.batches.append(self.encoder.lines(service, data))
-
-    def send(self, service: str, metric: float, description: str) -> None:
-        self.batches.append(self.encoder.event(service, metric, description))
 
 
 @settings(max_examples=400)
