@@ -57,13 +57,15 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'forza' has no attribute '{name}'")
-    home = __import__(f"forza.{_HOMES[name]}", None, None, [name])
-    value: object = getattr(home, name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # where a slip in a name shall be found
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'forza' has no attribute '{name}'")
+        home = __import__(f"forza.{_HOMES[name]}", None, None, [name])
+        value: object = getattr(home, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -104,7 +104,7 @@ class Encoder:
     def _each(self, data: bytes, begin: bytes, end: bytes) -> bytes:
         """Encode line by line: slower, and right for any bytes."""
         events: list[bytes] = []
-        for line in _split(data):
+        for line in split_lines(data):
             try:
                 events += begin, dumps(line.decode()), end
             except UnicodeDecodeError:
@@ -115,7 +115,7 @@ class Encoder:
         return b"".join(events)
 
 
-def _split(data: bytes) -> list[bytes]:
+def split_lines(data: bytes) -> list[bytes]:
     """Cut after each newline, and only there (`splitlines` knows more line ends)."""
     lines = [line + b"\n" for line in data.split(b"\n")]
     last = lines.pop()[:-1]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from forza import plugins
-from forza._event import Encoder
+from forza._event import Encoder, split_lines
 from forza._monitor import Monitor
 from forza._process import Exit, Process
 
@@ -144,7 +144,7 @@ class FakeMonitor(Monitor):
 
     def send_lines(self, service: str, data: bytes) -> None:
         """Remember one event for each line."""
-        for line in data.splitlines(keepends=True):
+        for line in split_lines(data):
             self.send(service, 1.0, line.decode(errors="replace"))
 
     def clock(self) -> float:
