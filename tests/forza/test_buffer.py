@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from forza._monitor import Monitor
-from forza.sinks._buffer import _OVERHEAD, Buffer
+from forza.sinks._buffer import _OVERHEAD, Buffer, Dropped
 from forza.sinks._stream import _CREDIT, _KEEPS_UP, _SHARE, Stream
 from tests.forza.conftest import StillLoop
 
@@ -106,7 +106,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.pushed = self.popped = self.announced = 0
         self.sizes: dict[int, int] = {}
         self.last_popped = -1
-        self.in_hand: tuple[bytes, bool] | None = None
+        self.in_hand: tuple[bytes, bool | Dropped] | None = None
 
     @rule(
         lines=st.integers(1, 5),
@@ -204,10 +204,14 @@ class Owner:
         self.held_for = 0.0
         self.holds = 0
         self.lost: list[OSError] = []
+        self.said: list[str] = []
 
     def make(self, limit: int) -> Stream:
         self.stream = Stream(cast("Monitor", self), "sink:", limit, self.lost_cb)
         return self.stream
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def lost_cb(self, error: OSError) -> None:
         self.lost.append(error)
@@ -589,6 +593,8 @@ def test_full_disk(owner: Owner) -> None:
         owner.loop.advance(5.0)
         assert owner.stream.events() == 10
         assert owner.lost == []
+        (said,) = owner.said  # once, not once a second
+        assert "no space left on device" in said
         os.dup2(null, full)
         owner.loop.advance(1.0)
         assert owner.stream.empty

@@ -9,11 +9,11 @@ import errno
 import json
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +25,7 @@ from tests.forza.conftest import PATIENCE, Run, Watched, children, descriptors, 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 # Says that it is ready, and that it has been asked to end.
 POLITE = "trap 'echo stopped; exit 3' TERM; echo ready; while :; do sleep 0.01; done"
@@ -66,13 +67,15 @@ async def ready(monitor: forza.Monitor) -> None:
         await Ready.events[monitor].wait()
 
 
-def is_dead(pid: int) -> bool:
-    """Say whether a process is gone, or waits only for somebody to reap it."""
+def wait_until_dead(pid: int) -> None:
+    """Wait until somebody else's child is gone, or only waits to be reaped."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return status.rpartition(")")[2].split()[0] in "ZX"
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ready, _, _ = select.select([pidfd], [], [], PATIENCE)
+    os.close(pidfd)
+    assert ready
 
 
 # Running.
@@ -383,12 +386,12 @@ def test_words_go_to_the_log(run: Run, caplog: pytest.LogCaptureFixture) -> None
 
     with caplog.at_level(logging.INFO, "forza"):
         run(main())
-    (connected, lost) = caplog.records
-    assert connected.name == lost.name == "forza"
+    connected, *problems = caplog.records
+    assert {record.name for record in caplog.records} == {"forza"}
     assert connected.levelno == logging.INFO
     assert connected.getMessage().startswith("connected to 127.0.0.1:")
-    assert lost.levelno == logging.WARNING
-    assert "not delivered" in lost.getMessage()
+    assert {record.levelno for record in problems} == {logging.WARNING}
+    assert "not delivered" in problems[-1].getMessage()
 
 
 def test_beside_asyncio_subprocesses(run: Run, watched: Watched) -> None:
@@ -429,7 +432,7 @@ def test_grandchild_holds_the_output_open(
     if escape:
         os.kill(pid, signal.SIGKILL)
     else:
-        assert is_dead(pid)  # the rest of the group goes with the app
+        wait_until_dead(pid)  # the rest of the group goes with the app
     assert watched.events[-1]["service"] == "health/process/exit"
 
 
@@ -1090,4 +1093,4 @@ def test_keyboard_interrupt() -> None:
     assert b"KeyboardInterrupt" in err
     events = [json.loads(line) for line in out.splitlines()]
     assert of(events, "health/process/exit")[0]["meta"]["signal"] == "SIGTERM"
-    assert is_dead(pid)
+    wait_until_dead(pid)
