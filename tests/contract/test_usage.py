@@ -73,7 +73,7 @@ def test_help(forza: Forza) -> None:
         (("-p", "http", "--", "true"), 3, "http"),
         (("--port=", "--", "true"), 3, "port"),
         (("-h", "127.0.0.1:port", "--", "true"), 3, "port"),
-        (("-h", "127.0.0.1", "-p", "-5", "--", "true"), 2, "-p"),
+        (("-h", "127.0.0.1", "-p", "-5", "--", "true"), 3, "-5"),
         (("--to", "tcp:127.0.0.1:99999", "--", "true"), 3, "99999"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,

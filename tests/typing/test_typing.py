@@ -70,10 +70,11 @@ def test_mistakes(tmp_path: Path) -> None:
     path = tmp_path / "mistakes.py"
     path.write_text(MISTAKES)
     checked = mypy("--no-warn-unused-configs", str(path))
+    # Not the whole path: mypy's cache may remember where the file was last time.
     found = {
-        int(line.split(":")[1])
+        int(line.partition("mistakes.py:")[2].partition(":")[0])
         for line in checked.stdout.splitlines()
-        if line.startswith(str(path)) and ": error:" in line
+        if "mistakes.py:" in line and ": error:" in line
     }
     lines = MISTAKES.splitlines()
     wrong = {number for number, line in enumerate(lines, 1) if "# wrong" in line}
