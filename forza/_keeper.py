@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from errno import ENOENT
 from time import monotonic
 
 from forza._errors import EXIT_SETUP
 from forza._lean import _libc, settle
-from forza._program import leave, load_runtime, spawn_early
+from forza._program import leave, load_runtime, open_stdio, spawn_early
 from forza._stage import replace
 
 TYPE_CHECKING = False
@@ -37,9 +38,14 @@ _DELAY_MOST = 30.0
 # After this long without an end, an app is healthy, and the next delay the first.
 _STABLE = 60.0
 _GRACE = 5.0
+# A monitor has its own grace; only one that hangs shall meet ours, so much later.
+_SLACK = 5.0
 _FOREVER = 86400.0
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_THP_DISABLE = 41
+_PR_GET_THP_DISABLE = 42
+_SI_KERNEL = 128
 _WATCHED = (
     signal.SIGCHLD,
     signal.SIGTERM,
@@ -59,6 +65,9 @@ def keep(
     is JSON), `min_uptime` (seconds).
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    # Where whoever started us ignores it, so would we, and children vanish untold.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    open_stdio()
     try:
         code = _Keeper(args, settings, options).run()
     except OSError as error:
@@ -97,11 +106,13 @@ class _Keeper:
         self._stopping = False
         self._restarting = False
         self._runtime: Runtime | None = None
+        self._huge_pages_off: int = options.setdefault(
+            "huge_pages_off", _prctl(_PR_GET_THP_DISABLE, 0)
+        )
         self._grace = _GRACE
         if settings is not None:
-            self._grace = settings.get("grace", 10.0) + settings.get(
-                "flush_timeout", 5.0
-            )
+            grace = settings.get("grace", 10.0) + settings.get("flush_timeout", 5.0)
+            self._grace = grace + _SLACK
             self._load()
 
     def _load(self) -> None:
@@ -128,6 +139,7 @@ class _Keeper:
             if self._restarting:
                 self._restarting = False
                 self._failures = 0
+                self._renew()
                 continue
             if monotonic() - self._begun < self._min_uptime:
                 say(f"Child exited prematurely with {abs(code)}, exiting.")
@@ -148,7 +160,7 @@ class _Keeper:
     def _run_once(self) -> int:
         """Run one child to its end; return its exit code, or minus its signal."""
         try:
-            self._pid = self._spawn() if self._settings is None else self._fork()
+            self._pid = self._spawn()
         except OSError as error:
             say(f"cannot run {self._args[0]}: {(error.strerror or '').lower()}")
             return 127 if error.errno == ENOENT else 126
@@ -157,32 +169,49 @@ class _Keeper:
         self._end_orphans()
         return os.waitstatus_to_exitcode(status)
 
-    def _fork(self) -> int:
+    def _spawn(self) -> int:
+        """Fork, and run the monitor, or the command, in the child; return its pid."""
+        readable, writable = os.pipe()  # closed by exec, or told what is in its way
         keeper = os.getpid()
         pid = os.fork()
-        if pid:
-            return pid
-        assert self._settings is not None
+        if pid == 0:
+            # Whatever happens, there must not be two keepers.
+            try:
+                os.close(readable)
+                self._be_child(keeper, writable)
+            except OSError as error:
+                os.write(writable, str(error.errno).encode())
+            finally:
+                os._exit(EXIT_SETUP)
+        os.close(writable)
+        try:
+            told = os.read(readable, 16)
+        finally:
+            os.close(readable)
+        if told:
+            os.waitpid(pid, 0)
+            raise OSError(int(told), os.strerror(int(told)))
+        return pid
+
+    def _be_child(self, keeper: int, writable: int) -> NoReturn:
         for target, fd in self._streams:
             os.dup2(fd, target)
+        # posix_spawn knows no parent-death signal, which is why we fork.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != keeper:  # it died before we asked to be told
-            os._exit(0)
+            os._exit(EXIT_SETUP)
+        if self._settings is None:
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
+            os.execvp(self._args[0], self._args)
+        os.close(writable)
+        # Settled, the keeper has no huge pages; that is not for the app to inherit.
+        _prctl(_PR_SET_THP_DISABLE, self._huge_pages_off)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGUSR1))
         process = spawn_early(self._args, self._settings)
         child = process.hand_over() if process is not None else None
         leave(self._args, self._settings, child, self._runtime)
-
-    def _spawn(self) -> int:
-        actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in self._streams]
-        return os.posix_spawnp(
-            self._args[0],
-            self._args,
-            os.environ,
-            file_actions=actions,
-            setsigmask=(),
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-        )
 
     def _wait(self) -> int:
         """Wait until the child has ended, by itself or because we were told to end it;
@@ -193,7 +222,7 @@ class _Keeper:
             got = signal.sigtimedwait(_WATCHED, max(0.0, left))
             if got is None:
                 if deadline is not None:
-                    os.kill(self._pid, signal.SIGKILL)
+                    self._signal(signal.SIGKILL)
                     deadline = None
             elif got.si_signo == signal.SIGCHLD:
                 status = self._reap()
@@ -204,9 +233,16 @@ class _Keeper:
                     self._restarting = True
                 else:
                     self._stopping = True
-                # Said again, it makes a monitor hurry.
-                os.kill(self._pid, signal.SIGTERM)
+                # Said twice, it makes a monitor hurry; a terminal's ^C has told it.
+                if self._settings is None or got.si_code != _SI_KERNEL:
+                    self._signal(signal.SIGTERM)
                 deadline = deadline or monotonic() + self._grace
+
+    def _signal(self, signum: int) -> None:
+        try:
+            os.kill(self._pid, signum)
+        except PermissionError:  # it has become another user
+            pass
 
     def _reap(self) -> int | None:
         """Reap whoever has ended; return the child's status if it is among them."""
@@ -223,13 +259,17 @@ class _Keeper:
 
     def _end_orphans(self) -> None:
         """Kill what the child has left behind, which is now ours to reap."""
+        spared: set[int] = set()
         for _ in range(100):  # each may have children of its own, which come next
-            orphans = _children()
+            orphans = [pid for pid in _children() if pid not in spared]
             if not orphans:
                 return
             for pid in orphans:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except PermissionError:  # another user's, by a setuid program
+                    spared.add(pid)
 
     def _pause(self) -> None:
         """Wait before the next start, unless told otherwise."""
@@ -246,31 +286,58 @@ class _Keeper:
 
     def _renew(self) -> None:
         """If another version was installed meanwhile, become that."""
-        if self._settings is not None and _installed() != self._version:
-            args, settings, options = self._state
-            options["failures"] = self._failures
-            for _, fd in self._streams:
-                os.close(fd)
-            replace("keeper", args, settings, options)
+        installed = _installed()
+        if installed is None or installed == self._version:
+            return
+        if not self._is_sound():  # half installed, perhaps: ask again next time
+            say("The installed version of forza does not start, going on with the old.")
+            return
+        args, settings, options = self._state
+        options["failures"] = self._failures
+        replace("keeper", args, settings, options)
+        self._version = installed  # what was started as plain stays what it is
+
+    def _is_sound(self) -> bool:
+        """Whether what is installed now can be imported; the keeper must not die."""
+        program = f"import sys; sys.path[:0] = {sys.path!r}; import "
+        modules = "forza._keeper, forza._monitor, forza.plugins, forza.sinks.tcp"
+        pid = os.posix_spawn(
+            sys.executable,
+            (sys.executable, "-I", "-S", "-c", program + modules),
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_RDWR, 0)],
+        )
+        return os.waitpid(pid, 0)[1] == 0
 
     def _write_pidfile(self) -> None:
         if self._pidfile is None:
             return
         text = f'{{"pid": {self._pid}}}' if self._json else str(self._pid)
         made = f"{self._pidfile}.{os.getpid()}"
-        fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o660)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
-        os.rename(made, self._pidfile)
+            fd = os.open(made, flags, 0o660)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+            os.rename(made, self._pidfile)
+        except OSError as error:  # a full disk is no reason to stop the app
+            reason = (error.strerror or "").lower()
+            say(f"cannot write {self._pidfile}: {reason}")
+            _remove(made)
+            self._remove_pidfile()  # rather none than that of a pid of before
 
     def _remove_pidfile(self) -> None:
         if self._pidfile is not None:
-            try:
-                os.unlink(self._pidfile)
-            except FileNotFoundError:
-                pass
+            _remove(self._pidfile)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def _open_streams(options: dict[str, Any]) -> list[tuple[int, int]]:
@@ -289,11 +356,11 @@ def _open_streams(options: dict[str, Any]) -> list[tuple[int, int]]:
     return list(opened.items())
 
 
-def _prctl(option: int, value: int) -> None:
+def _prctl(option: int, value: int) -> int:
     try:
-        _libc("prctl")(option, value, 0, 0, 0)
+        return max(0, _libc("prctl")(option, value, 0, 0, 0))
     except (ImportError, AttributeError, OSError):  # not this C library
-        pass
+        return 0
 
 
 def _children() -> list[int]:
@@ -304,12 +371,12 @@ def _children() -> list[int]:
         return []
 
 
-def _installed() -> tuple[int, int]:
+def _installed() -> tuple[int, int] | None:
     """Tell one installed version from another: an upgrade writes this file anew."""
     from forza import _version
 
     try:
         found = os.stat(_version.__file__)
     except OSError:  # just being replaced
-        return 0, 0
+        return None
     return found.st_ino, found.st_mtime_ns

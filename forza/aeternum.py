@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import sys
-from errno import EACCES
+from errno import EACCES, EISDIR
 
 from forza._errors import (
     EXIT_PORT,
@@ -20,8 +20,11 @@ from forza.cli import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Sequence
     from typing import Any, NoReturn
+else:
+    import _signal as signal  # `signal` itself costs hundreds of enum members
 
 USAGE = """\
 usage: aeternum start|run [OPTIONS] [--] COMMAND [ARG...]
@@ -86,8 +89,9 @@ def main() -> None:
         reason = (error.strerror or str(error)).lower()
         sys.stderr.write(f"aeternum: cannot open {error.filename}: {reason}\n")
         raise SystemExit(EXIT_SETUP) from None
-    if action == "start":
-        print(_detach(argv[1:]), flush=True)  # noqa: T201
+    _block_signals()
+    if action == "start" and (pid := _detach()):
+        print(pid, flush=True)  # noqa: T201
     else:
         keep(words, settings, options)
 
@@ -96,6 +100,7 @@ def keep(
     args: Sequence[str], settings: dict[str, Any] | None, options: dict[str, Any]
 ) -> NoReturn:
     """Become the keeper, in the bare interpreter of the second stage if possible."""
+    _block_signals()
     replace("keeper", tuple(args), settings, options)
     from forza import _keeper
 
@@ -154,18 +159,31 @@ def _check_files(options: dict[str, Any]) -> None:
             flags = os.O_RDONLY if name == "stdin" else os.O_WRONLY | os.O_CREAT
             os.close(os.open(path, flags | os.O_CLOEXEC, 0o660))
     if pidfile := options.get("pidfile"):
-        folder = os.path.dirname(pidfile)
+        if os.path.isdir(pidfile):
+            raise OSError(EISDIR, os.strerror(EISDIR), pidfile)
+        os.stat(folder := os.path.dirname(pidfile))
         if not os.access(folder, os.W_OK):
             raise OSError(EACCES, os.strerror(EACCES), pidfile)
 
 
-def _detach(argv: Sequence[str]) -> int:
-    """Start `aeternum run` in a session of its own, with no stdio; return its pid."""
-    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
-    command = [sys.executable, "-m", "forza.aeternum", "run", *argv]
-    return os.posix_spawn(
-        sys.executable, command, os.environ, file_actions=null, setsid=True
-    )
+def _block_signals() -> None:
+    """Let signals wait until the keeper looks: SIGUSR1 now would kill it."""
+    waiting = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
+
+
+def _detach() -> int:
+    """Go on in a child, in a session of its own and with no stdio; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        if null > 2:
+            os.close(null)
+        sys.argv[1] = "run"  # for who looks at the list of processes
+    return pid
 
 
 if __name__ == "__main__":
