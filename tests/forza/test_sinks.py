@@ -24,6 +24,7 @@ from forza.sinks.file import open_file
 from forza.sinks.tcp import Tcp
 from forza.testing import MetricsServer
 from tests.conftest import CHILDREN, ROOT
+from tests.conftest import MetricsServer as AnyServer
 from tests.forza.conftest import (
     PATIENCE,
     Owner,
@@ -31,6 +32,7 @@ from tests.forza.conftest import (
     Watched,
     descriptors,
     of,
+    read_events,
 )
 
 if TYPE_CHECKING:
@@ -1043,3 +1045,26 @@ def test_events_of_the_file_are_whole(run: Run, watched: Watched) -> None:
             assert server.events == watched.events
 
     run(main())
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)], ids=str)
+def test_no_word_of_ours_among_the_events(
+    tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    """Started with stdout or stderr closed, no sink takes their number and words."""
+
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    path = tmp_path / "events"
+    with AnyServer() as server:
+        program = start_forza(
+            *("-h", server.address, "--to", "stdout:", "--to", f"file:{path}"),
+            *("--", "sh", "-c", "echo out; echo err >&2; exit 5"),
+            preexec_fn=close,
+        )
+        end(program)
+        assert program.returncode == 5
+        assert server.wait_closed() == read_events(path)
+    assert "health/process/exit" in path.read_text()
