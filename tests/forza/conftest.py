@@ -130,8 +130,11 @@ def descriptors() -> set[tuple[int, str]]:
 
 def children() -> set[int]:
     """Return the pids of this process's children, dead or alive."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    return {int(pid) for task in tasks for pid in task.read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has just ended
+            found.update(map(int, task.read_text().split()))
+    return found
 
 
 def _end_children(pids: set[int]) -> None:
