@@ -8,7 +8,7 @@ import os
 from time import monotonic
 
 from forza import plugins as _plugins
-from forza._errors import SpawnError
+from forza._errors import SpawnError, UsageError
 from forza._event import Encoder
 from forza._hooks import Hooks
 from forza._host import host_name
@@ -78,6 +78,11 @@ class Monitor:
         loop: AbstractEventLoop | None = None,
         process: Process | None = None,
     ) -> None:
+        for name, value in (("args", args), ("to", to), ("plugins", plugins)):
+            if isinstance(value, str):
+                raise UsageError(f"{name} must be a list, not '{value}'")
+        if not args:
+            raise UsageError("no command given")
         self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
         self.process = process
         self.ended: Exit | None = None

@@ -32,6 +32,17 @@ else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+# The app's own business, which reaches it as it is.
+_PASSED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+# Their default is to end a process without a word: end the app in order instead.
+_FATAL = (
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGXCPU,
+    signal.SIGIO,
+    signal.SIGPWR,
+)
 _SETTLE_EVERY = 5.0
 _BURST_BYTES = 1024 * 1024
 _QUIET_BYTES = 64 * 1024
@@ -49,7 +60,10 @@ def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
 
 def block_signals() -> None:
     """Let signals wait: one now would kill the monitor and leave the child."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, *_PASSED, *_FATAL))
+    # Whoever ignores it, as daemons do, has handed that on: the kernel would reap the
+    # child by itself, and nobody could tell how it ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def open_stdio() -> None:
@@ -82,9 +96,11 @@ def leave(
 
 
 def say(text: str) -> None:
-    """Write forza's own words to stderr."""
+    """Write forza's own words to stderr; if nobody reads it, they are lost."""
+    from forza._write import write_now
+
     try:
-        os.write(2, f"forza: {text}\n".encode(errors="replace"))
+        write_now(2, f"forza: {text}\n".encode(errors="replace"))
     except OSError:
         pass
 
@@ -162,8 +178,14 @@ def _run(
     loop = make_loop()
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
     for signum in _STOPPING:
-        loop.add_signal_handler(signum, monitor.stop, signum)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        # nohup means it
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
+            loop.add_signal_handler(signum, monitor.stop, signum)
+    for signum in _PASSED:
+        loop.add_signal_handler(signum, monitor.kill, signum)
+    for signum in _FATAL:
+        loop.add_signal_handler(signum, monitor.stop, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_PASSED, *_FATAL))
     task = loop.create_task(_watch(monitor, lean))
     task.add_done_callback(lambda _: loop.stop())
     loop.run_forever()

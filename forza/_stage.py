@@ -14,6 +14,8 @@ import os
 import sys
 from marshal import dumps, loads
 
+from forza._errors import EXIT_SETUP
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
@@ -28,7 +30,7 @@ def replace(role: str, *state: Any) -> None:
     if (
         os.environ.get("FORZA_RUNTIME") == "plain"
         or "PYTHONHOME" in os.environ  # needed to start, and ignored with -I
-        or not sys.executable
+        or not _is_ourselves(sys.executable)
         or not os.access(main, os.R_OK)  # inside a zip file
     ):
         return
@@ -43,10 +45,29 @@ def replace(role: str, *state: Any) -> None:
         return
 
 
+def _is_ourselves(executable: str) -> bool:
+    """Say whether this is the interpreter that runs: Python guesses it from argv[0],
+    which is up to the caller."""
+    try:
+        return os.path.samefile(executable, "/proc/self/exe")
+    except OSError:
+        return False
+
+
 def resume() -> NoReturn:
     """Be the second stage."""
     path, role, state = loads(bytes.fromhex(os.environ.pop(STATE)))
     sys.path[1:] = path
+    try:
+        _resume(role, state)
+    except BaseException as error:  # a package that is being replaced, say
+        if role == "monitor" and state[-1] is not None:
+            os.killpg(int(state[-1].partition(":")[0]), 9)
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(EXIT_SETUP)
+
+
+def _resume(role: str, state: tuple[Any, ...]) -> NoReturn:
     if role == "keeper":
         from forza import _keeper
 

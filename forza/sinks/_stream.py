@@ -54,6 +54,7 @@ class Stream:
         "_monitor",
         "_name",
         "_offset",
+        "_os_write",
         "_patience",
         "_slow",
     )
@@ -64,10 +65,12 @@ class Stream:
         name: str,
         limit: int,
         lost_cb: Callable[[OSError], object],
+        write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
         self._monitor = monitor
         self._name = name
         self._lost_cb = lost_cb
+        self._os_write = write
         self._buffer = Buffer(limit)
         self._high = limit // 2
         self._fd = -1
@@ -136,7 +139,7 @@ class Stream:
         assert self._current is not None
         batch = self._current[0]
         try:
-            written = os.write(
+            written = self._os_write(
                 self._fd,
                 memoryview(batch)[self._offset :] if self._offset else batch,
             )

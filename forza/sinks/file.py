@@ -43,6 +43,7 @@ class Descriptor:
         fd: int,
         limit: int,
         render: Callable[[bytes], bytes] | None = None,
+        write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
         self.name = name
         self._monitor = monitor
@@ -50,7 +51,7 @@ class Descriptor:
         self._render = render
         self._flushed: Future[None] | None = None
         self._gone = False
-        self._stream = Stream(monitor, name, limit, self._failed)
+        self._stream = Stream(monitor, name, limit, self._failed, write)
         self.write = self._stream.write if render is None else self._write_rendered
         self.announce = self._stream.announce
         self._stream.attach(fd)
@@ -106,20 +107,25 @@ def open_stdout(monitor: Monitor, limit: int) -> Descriptor:
         from forza._readable import Renderer
 
         render = Renderer(colour=not os.environ.get("NO_COLOR")).render
-    return Descriptor(monitor, "stdout:", _unblocked(), limit, render)
+    fd = _reopened()
+    if fd is not None:
+        return Descriptor(monitor, "stdout:", fd, limit, render)
+    from forza._write import write_now
+
+    return Descriptor(monitor, "stdout:", _STDOUT, limit, render, write_now)
 
 
-def _unblocked() -> int:
-    """Return a non-blocking descriptor for standard output.
+def _reopened() -> int | None:
+    """Return a non-blocking descriptor for standard output, if that can be had.
 
     O_NONBLOCK is a property of what is open, which the shell and others share: so
-    the pipe or terminal is opened anew. A socket cannot be, and stays blocking; so
-    does a file, whose offset is shared too and which never blocks.
+    the pipe or terminal is opened anew. A socket cannot be, nor another user's pipe.
+    A file stays as it is: its offset is shared too, and it never blocks.
     """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
         if S_ISREG(os.fstat(_STDOUT).st_mode):
             return _STDOUT
-        flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         return os.open("/proc/self/fd/1", flags)
     except OSError:
-        return _STDOUT
+        return None

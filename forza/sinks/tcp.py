@@ -105,6 +105,8 @@ class Tcp:
                     connected_at = self._loop.time()
                     await self._serve(host, port)
                     break
+            if self._flushed is not None and self._stream.empty:
+                return  # all is said
             if connected_at is not None and self._loop.time() - connected_at > _STABLE:
                 delay = _DELAY_FIRST
                 continue
