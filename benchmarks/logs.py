@@ -16,6 +16,7 @@ from benchmarks.harness.cell import Cell, GaveUpError
 from benchmarks.harness.chatter import app_speed
 from benchmarks.harness.commandline import installed, parser
 from benchmarks.harness.flood import LINE_SIZE, Flood, marks_in, size_of
+from benchmarks.harness.quiet import PATIENCE, QUICK_PATIENCE, Patience
 from benchmarks.harness.receivers import Receiver
 from benchmarks.harness.results import Result, emit, note
 from benchmarks.harness.sampling import forget_peaks, peak_of, usage_of
@@ -70,10 +71,12 @@ def floods(subjects: list[Subject], given: argparse.Namespace) -> None:
     rounds = given.rounds or (3 if given.quick else 5)
     collected: dict[str, list[Result]] = {subject.name: [] for subject in subjects}
     failures: dict[str, str] = {}
+    patience = Patience(QUICK_PATIENCE if given.quick else PATIENCE)
     for turn in range(rounds):
         for subject in subjects:
             note(f"logs: {subject.name}, flood {turn + 1} of {rounds}")
             lines = subject.lines // (5 if given.quick else 1)
+            patience.wait()
             try:
                 collected[subject.name].append(flood(subject, lines))
             except (GaveUpError, UnavailableError) as error:

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.harness.cache import UnavailableError, compiled, forza_python
 from benchmarks.harness.cell import Cell, GaveUpError
 from benchmarks.harness.commandline import installed, parser
+from benchmarks.harness.quiet import PATIENCE, QUICK_PATIENCE, Patience
 from benchmarks.harness.results import Result, emit, note
 from benchmarks.harness.statistics import median, percentile
 from benchmarks.harness.subjects import Forza, Subject
@@ -124,11 +125,13 @@ def main() -> None:
     floors = installed(BENCHMARK, list(FLOORS))
     subjects = installed(BENCHMARK, given.subjects, without=YARDSTICKS)
     times = {subject.name: Times() for subject in [*floors, *subjects]}
+    patience = Patience(QUICK_PATIENCE if given.quick else PATIENCE)
     for turn in range(-1, rounds):  # the first fills the page cache and is dropped
         note(f"start: round {turn + 1} of {rounds}")
         for subject in [*floors, *subjects]:
             if turn % PEERS_EVERY and not (subject in floors or subject.is_forza):
                 continue
+            patience.wait()
             try:
                 app, event = once(subject)
             except GaveUpError as error:

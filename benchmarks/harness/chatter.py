@@ -12,6 +12,7 @@ from statistics import median as exact_median
 
 from .cache import BENCHMARKS, UnavailableError, node
 from .cell import Cell, GaveUpError, wait_until
+from .quiet import PATIENCE, QUICK_PATIENCE, Patience
 from .receivers import Receiver, black_hole, refusing_port
 from .results import Result, emit, note
 from .statistics import median
@@ -80,10 +81,12 @@ def app_speed(benchmark: str, monitors: list[Subject], quick: bool, turns: int) 
     to_file, cat = Case(ToFile(), "receiver up"), Case(Cat(), "receiver up")
     cases = [to_file, cat]
     cases += [Case(monitor, where) for monitor in monitors for where in RECEIVERS]
+    patience = Patience(QUICK_PATIENCE if quick else PATIENCE)
     for turn in range(turns):
         # Each round begins elsewhere, so that none always follows the same one.
         for case in cases[turn % len(cases) :] + cases[: turn % len(cases)]:
             note(f"{benchmark}: {case.subject.name}, {case.receiver}, {turn + 1}")
+            patience.wait()
             try:
                 case.seconds.append(app_seconds(case, lines))
             except (GaveUpError, UnavailableError) as error:
