@@ -20,7 +20,13 @@ from time import monotonic
 
 from forza._errors import EXIT_SETUP
 from forza._lean import _libc, settle
-from forza._program import leave, load_runtime, open_stdio, spawn_early
+from forza._program import (
+    block_signals,
+    leave,
+    load_runtime,
+    open_stdio,
+    spawn_early,
+)
 from forza._stage import replace
 
 TYPE_CHECKING = False
@@ -208,7 +214,8 @@ class _Keeper:
         os.close(writable)
         # Settled, the keeper has no huge pages; that is not for the app to inherit.
         _prctl(_PR_SET_THP_DISABLE, self._huge_pages_off)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD, signal.SIGUSR1))
+        block_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
         process = spawn_early(self._args, self._settings)
         child = process.hand_over() if process is not None else None
         leave(self._args, self._settings, child, self._runtime)
