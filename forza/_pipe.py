@@ -36,6 +36,7 @@ class Pipe:
         "_close_cb",
         "_fd",
         "_loop",
+        "_more",
         "_read_bytes",
         "_read_cb",
         "_rest",
@@ -57,6 +58,7 @@ class Pipe:
         self._read_cb = read_cb
         self._close_cb = close_cb
         self._read_bytes = _READ_FIRST
+        self._more = False
         self._rest = 0.0
         self._stopped = True
         self._timer: TimerHandle | None = None
@@ -98,8 +100,9 @@ class Pipe:
         self._close_cb()
 
     def _read(self) -> int:
+        asked = self._read_bytes
         try:
-            data = os.read(self._fd, self._read_bytes)
+            data = os.read(self._fd, asked)
         except (BlockingIOError, InterruptedError):
             return -1
         except OSError:  # a socket whose other end died with our words unread
@@ -112,6 +115,7 @@ class Pipe:
         expansion = 1 + _EVENT_BYTES * data.count(b"\n") / size
         fitting = int(_EVENTS_MOST / expansion)
         self._read_bytes = max(_READ_LEAST, min(_READ_MOST, fitting))
+        self._more = size == asked
         self._read_cb(data)
         return size
 
@@ -130,7 +134,7 @@ class Pipe:
             self._loop.add_reader(self._fd, self._readable)
 
     def _is_trickle(self, size: int) -> bool:
-        if 0 < size < _TRICKLE:
+        if 0 < size < _TRICKLE and not self._more:
             self._rest = min(_REST_MOST, self._rest * 2 or 0.001)
             return True
         self._rest = self._rest / 2 if size > 0 else 0.0
