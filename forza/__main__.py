@@ -5,14 +5,26 @@
 import os
 import sys
 
-if not __package__:
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-
 if __name__ == "__main__":
-    if "_FORZA_STATE" in os.environ:
-        from forza._stage import resume
+    if __package__:
+        # -m looks in the current directory first, the app's own: nobody's fcntl.py
+        # there shall be taken for the real one.
+        if not sys.flags.safe_path:
+            sys.path.append(sys.path.pop(0))
+        os.environ.pop("_FORZA_STATE", None)
+    else:
+        # The place is needed only until the package is found: in site-packages there
+        # may be namesakes of the standard library's modules.
+        home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        sys.path.insert(0, home)
+        import forza  # noqa: F401
 
-        resume()
+        sys.path.remove(home)
+        if "_FORZA_STATE" in os.environ:
+            from forza._stage import resume
+
+            resume()
+        sys.path.append(home)
     from forza.cli import main
 
     main()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from binascii import b2a_base64
 from time import time
 
 from orjson import OPT_PASSTHROUGH_DATACLASS, dumps
@@ -33,10 +34,10 @@ class Encoder:
 
     def __init__(self, host: str, boot: str, app: tuple[str, str] | None) -> None:
         self.seq = 0
-        self._host = host
+        self._host = _text(host)
         self._fixed: dict[str, object] = {"boot": boot, "seq": 0}
         if app is not None:
-            self._fixed["app"] = {"user": app[0], "name": app[1]}
+            self._fixed["app"] = {"user": _text(app[0]), "name": _text(app[1])}
         self._services: dict[str, bytes] = {}
 
     def set_pid(self, pid: int) -> None:
@@ -108,8 +109,6 @@ class Encoder:
             try:
                 events += begin, dumps(line.decode()), end
             except UnicodeDecodeError:
-                from binascii import b2a_base64
-
                 raw = b',"raw":"' + b2a_base64(line, newline=False) + b'"}}\n'
                 events += begin, dumps(line.decode(errors="replace")), end[:-3], raw
         return b"".join(events)

@@ -42,7 +42,7 @@ class Hooks:
         for plugin, callback in self._callbacks[name]:
             try:
                 callback(*args)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._switch_off(plugin, error)
 
     def stdout(self, data: bytes) -> None:
@@ -71,7 +71,7 @@ class Hooks:
     async def _run(self, plugin: Plugin) -> None:
         try:
             await plugin.run()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._switch_off(plugin, error)
 
     def _look_up(self) -> None:
@@ -81,7 +81,7 @@ class Hooks:
         found = ((plugin, getattr(plugin, name, None)) for plugin in self._plugins)
         return tuple((plugin, method) for plugin, method in found if method is not None)
 
-    def _switch_off(self, plugin: Plugin, error: Exception) -> None:
+    def _switch_off(self, plugin: Plugin, error: BaseException) -> None:
         others = [other for other in self._plugins if other is not plugin]
         if len(others) == len(self._plugins):
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from fcntl import F_DUPFD_CLOEXEC, fcntl
-from os import POSIX_SPAWN_CLOSE, POSIX_SPAWN_DUP2
+from os import POSIX_SPAWN_DUP2
 
 from forza._errors import SpawnError
 
@@ -250,16 +250,10 @@ def _start(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
 def _posix_spawn(
     file: str, args: list[str], env: dict[str, str], fds: list[int]
 ) -> int:
+    _keep_descriptors()
     # posix_spawn stops the monitor only until the exec, copies no page tables and
     # reports a failed exec as an error; glibc does it with CLONE_VFORK.
-    actions: list[tuple[int, int] | tuple[int, int, int]] = [
-        (POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 1)
-    ]
-    actions += [
-        (POSIX_SPAWN_CLOSE, fd)
-        for fd in map(int, os.listdir("/proc/self/fd"))
-        if fd > _IPC_FD
-    ]
+    actions = [(POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 1)]
     return os.posix_spawn(
         file,
         args,
@@ -269,6 +263,20 @@ def _posix_spawn(
         setsigmask=(),
         setsigdef=_RESETTABLE,
     )
+
+
+def _keep_descriptors() -> None:
+    """Let no descriptor of ours go on to the child, but for 0 and those we give it."""
+    try:
+        open_now = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:  # no /proc: look where they usually are
+        open_now = list(range(256))
+    for fd in open_now:
+        if fd >= _IPC_FD:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:  # not open, or no longer
+                pass
 
 
 def _fork_exec(

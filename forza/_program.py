@@ -68,9 +68,11 @@ def block_signals() -> None:
 
 def open_stdio() -> None:
     """Open /dev/null where 0, 1 or 2 is closed, lest one of ours land there."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
+    for wanted in range(3):
+        try:
+            os.fstat(wanted)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def leave(
@@ -146,9 +148,9 @@ def _check_files(settings: dict[str, Any]) -> None:
     for url in settings["to"]:
         if url.startswith("file:"):
             from forza.sinks import file_path
-            from forza.sinks.file import open_append
+            from forza.sinks.file import check_append
 
-            os.close(open_append(file_path(url[5:])))
+            check_append(file_path(url[5:]))
 
 
 def load_runtime() -> Runtime:
@@ -185,7 +187,6 @@ def _run(
         loop.add_signal_handler(signum, monitor.kill, signum)
     for signum in _FATAL:
         loop.add_signal_handler(signum, monitor.stop, signal.SIGTERM)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_PASSED, *_FATAL))
     task = loop.create_task(_watch(monitor, lean))
     task.add_done_callback(lambda _: loop.stop())
     loop.run_forever()
@@ -193,6 +194,8 @@ def _run(
 
 
 async def _watch(monitor: Monitor, lean: bool) -> int:
+    # Not before the loop runs, or the handler would have nobody to tell.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_PASSED, *_FATAL))
     try:
         await monitor.start()
     except SpawnError as error:

@@ -34,9 +34,7 @@ def replace(role: str, *state: Any) -> None:
         or not os.access(main, os.R_OK)  # inside a zip file
     ):
         return
-    # The first place is where `-m` looks, the current directory. For plugins it may
-    # do, but nobody's errno.py shall be taken for the real one: it comes last.
-    path = [place for place in (*sys.path[1:], sys.path[0]) if place]
+    path = list(filter(None, sys.path))
     told = dumps((path, role, state)).hex()
     command = [sys.executable, "-I", "-S", main, *sys.argv[1:]]
     try:
@@ -57,7 +55,7 @@ def _is_ourselves(executable: str) -> bool:
 def resume() -> NoReturn:
     """Be the second stage."""
     path, role, state = loads(bytes.fromhex(os.environ.pop(STATE)))
-    sys.path[1:] = path
+    sys.path[:] = path
     try:
         _resume(role, state)
     except BaseException as error:  # a package that is being replaced, say

@@ -68,7 +68,7 @@ def load(
         made = factory(monitor, options.get(name, {}))
     except ForzaError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"{type(error).__name__}: {error}"
         raise PluginError(f"cannot set up plugin {name}: {text}") from error
     if not callable(getattr(made, "run", None)):

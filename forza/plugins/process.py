@@ -6,11 +6,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Mapping
 
     from forza import _process
     from forza._monitor import Monitor
+else:
+    import _signal as signal  # `signal` itself costs hundreds of enum members
 
+# Other names of the same numbers, and constants that are no signals.
+_ALIASES = ("SIGIOT", "SIGCLD", "SIGPOLL")
 _SET_UP = {126: "not executable", 127: "not found"}
 
 
@@ -51,9 +56,14 @@ class Process:
 
 
 def _signal_name(number: int) -> str:
-    from signal import Signals  # now, at the very end, its memory matters no more
-
-    try:
-        return Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"SIG{number}"
+    # Nothing may be imported here: the app may have died because disk, memory or
+    # descriptors are gone, and just then its exit must be told.
+    names = [
+        name
+        for name, value in vars(signal).items()
+        if value == number
+        and name[:3] == "SIG"
+        and name[3] != "_"
+        and name not in _ALIASES
+    ]
+    return names[0] if names else f"SIG{number}"

@@ -105,4 +105,5 @@ def _append(path: str, line: bytes) -> None:
 
 
 def _open(path: str, flags: int) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o644)
+    flags |= os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+    return os.open(path, flags, 0o644)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from stat import S_ISREG
+from stat import S_ISFIFO, S_ISREG
 
 from forza._errors import SinkError
 from forza._wait import settle, wait
@@ -88,6 +88,16 @@ class Descriptor:
 def open_file(monitor: Monitor, name: str, path: str, limit: int) -> Descriptor:
     """Append to a file."""
     return Descriptor(monitor, name, open_append(path), limit)
+
+
+def check_append(path: str) -> None:
+    """Raise SinkError if a file can't be opened; leave a FIFO's reader in peace."""
+    try:
+        if S_ISFIFO(os.stat(path).st_mode):
+            return
+    except OSError:
+        pass
+    os.close(open_append(path))
 
 
 def open_append(path: str) -> int:

@@ -19,9 +19,11 @@ from _socket import (
     TCP_KEEPIDLE,
     TCP_NODELAY,
     TCP_USER_TIMEOUT,
+    getaddrinfo,
     inet_pton,
     socket,
 )
+from _thread import start_new_thread
 from errno import ECONNREFUSED, EINPROGRESS, EINVAL, ETIMEDOUT
 from fcntl import ioctl
 
@@ -31,6 +33,7 @@ from forza.sinks._stream import Stream
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
+    from typing import Any
 
     from forza._monitor import Monitor
 
@@ -117,7 +120,8 @@ class Tcp:
         """Try every address of one server, beginning anywhere."""
         try:
             addresses = await _resolve(self._loop, host, port)
-        except (OSError, ValueError) as error:  # no such name; no name at all
+        except (OSError, ValueError, RuntimeError) as error:
+            # No such name; no name at all; no thread to be had.
             reason = getattr(error, "strerror", None) or str(error)
             self._say(f"cannot resolve {host}: {reason}; trying again")
             return False
@@ -281,5 +285,30 @@ async def _resolve(loop: AbstractEventLoop, host: str, port: int) -> list[Addres
         return [(family, (host, port))]
     # As bytes: a str makes the resolver load the codec of international names.
     name = host.encode() if host.isascii() else host.encode("idna")
-    found = await loop.getaddrinfo(name, port, type=SOCK_STREAM)
+    found = await _look_up(loop, name, port)
     return [(family, address) for family, _, _, _, address in found]
+
+
+async def _look_up(loop: AbstractEventLoop, name: bytes, port: int) -> list[Any]:
+    """Ask the resolver, which may take its time, in a thread of its own.
+
+    Not by the loop: libuv would start four threads for it, and abort if it can't.
+    """
+    answer: Future[list[Any] | Exception] = loop.create_future()
+
+    def ask() -> None:
+        found: list[Any] | Exception
+        try:
+            found = getaddrinfo(name, port, 0, SOCK_STREAM)
+        except Exception as error:
+            found = error
+        try:
+            loop.call_soon_threadsafe(settle, answer, found)
+        except RuntimeError:  # the loop was closed meanwhile
+            pass
+
+    start_new_thread(ask, ())
+    found = await answer
+    if isinstance(found, Exception):
+        raise found
+    return found
