@@ -366,10 +366,9 @@ def test_name_is_resolved_each_time(run: Run, monkeypatch: pytest.MonkeyPatch) -
 
     async def main() -> None:
         async with Peer() as dead, Peer() as peer:
-            loop = asyncio.get_running_loop()
             asked: list[tuple[Any, ...]] = []
 
-            async def getaddrinfo(host: bytes, port: int, **_: Any) -> list[Any]:
+            def getaddrinfo(host: bytes, port: int, *_: int) -> list[Any]:
                 asked.append((host, port))
                 if len(asked) == 1:
                     raise socket.gaierror(-2, "Name or service not known")
@@ -377,7 +376,7 @@ def test_name_is_resolved_each_time(run: Run, monkeypatch: pytest.MonkeyPatch) -
                 kind = socket.AF_INET, socket.SOCK_STREAM, 6, ""
                 return [(*kind, ("127.0.0.1", port)) for port in known]
 
-            monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+            monkeypatch.setattr("forza.sinks.tcp.getaddrinfo", getaddrinfo)
             peer.listen()
             owner, sink = connect(("metrics.example", 7))
             owner.send("n", 1)
