@@ -104,14 +104,17 @@ class Encoder:
 
     def _each(self, data: bytes, begin: bytes, end: bytes) -> bytes:
         """Encode line by line: slower, and right for any bytes."""
-        events: list[bytes] = []
+        # Not a list of pieces: orjson allocates 4 kB for each result, however small,
+        # and shrinks it in place, so that many of them hold much more than their sum.
+        events = bytearray()
         for line in split_lines(data):
             try:
-                events += begin, dumps(line.decode()), end
+                events += begin + dumps(line.decode()) + end
             except UnicodeDecodeError:
                 raw = b',"raw":"' + b2a_base64(line, newline=False) + b'"}}\n'
-                events += begin, dumps(line.decode(errors="replace")), end[:-3], raw
-        return b"".join(events)
+                text = dumps(line.decode(errors="replace"))
+                events += begin + text + end[:-3] + raw
+        return bytes(events)
 
 
 def split_lines(data: bytes) -> list[bytes]:

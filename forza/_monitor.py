@@ -14,7 +14,7 @@ from forza._hooks import Hooks
 from forza._host import host_name
 from forza._ipc import Channel
 from forza._pipe import Pipe
-from forza._process import Exit, Process, ProcessOptions, spawn
+from forza._process import PIPE_BYTES, Exit, Process, ProcessOptions, spawn
 from forza._wait import Timers, settle
 from forza.sinks import open_sink
 
@@ -106,6 +106,7 @@ class Monitor:
         self._drain_timer: TimerHandle | None = None
         self._started_at = 0.0
         self._flush_by = 0.0
+        self._read_before = 0
 
     # What plugins use.
 
@@ -314,6 +315,7 @@ class Monitor:
             self._kill_timer.cancel()
         self._pipes[2].drain()
         self._pipes[2].close()
+        self._read_before = self.bytes_read
         if self._all_closed():
             self._end()
         else:
@@ -328,7 +330,11 @@ class Monitor:
 
     def _drained(self) -> None:
         """Somebody holds the output open, or a sink takes its time."""
-        if self._holders and self.loop.time() < self._flush_by:
+        # More than the pipes held at the app's end can only be somebody else's words.
+        new = self.bytes_read - self._read_before
+        self._read_before = self.bytes_read
+        busy = self._holders or 0 < new < PIPE_BYTES
+        if busy and self.loop.time() < self._flush_by:
             self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
             return
         for pipe in self._pipes[:2]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # the shorter the lines, the more an event's own _EVENT_BYTES count.
 _READ_MOST = 64 * 1024
 _READ_LEAST = 1024
-_READ_FIRST = 8 * 1024
+_READ_FIRST = 1024
 _EVENTS_MOST = 256 * 1024
 _EVENT_BYTES = 256
 # A read of less than _TRICKLE bytes costs more to wake up for than to carry. After
@@ -113,10 +113,14 @@ class Pipe:
         size = len(data)
         self.bytes_read += size
         expansion = 1 + _EVENT_BYTES * data.count(b"\n") / size
-        fitting = int(_EVENTS_MOST / expansion)
-        self._read_bytes = max(_READ_LEAST, min(_READ_MOST, fitting))
+        fitting = max(_READ_LEAST, int(_EVENTS_MOST / expansion))
+        self._read_bytes = min(_READ_MOST, fitting)
         self._more = size == asked
-        self._read_cb(data)
+        if size <= 2 * fitting:
+            self._read_cb(data)
+        else:  # much shorter lines than the last time
+            for start in range(0, size, fitting):
+                self._read_cb(data[start : start + fitting])
         return size
 
     def _readable(self) -> None:

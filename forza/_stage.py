@@ -34,7 +34,7 @@ def replace(role: str, *state: Any) -> None:
         or not os.access(main, os.R_OK)  # inside a zip file
     ):
         return
-    path = list(filter(None, sys.path))
+    path = list(dict.fromkeys(filter(None, sys.path)))
     told = dumps((path, role, state)).hex()
     command = [sys.executable, "-I", "-S", main, *sys.argv[1:]]
     try:
