@@ -48,6 +48,7 @@ _STABLE = 5.0
 _KEEPALIVE_IDLE = 60
 _UNACKED_MS = 120_000
 _SIOCOUTQ = 0x5411
+_DEAF_SECONDS = 0.1
 
 
 class Tcp:
@@ -196,7 +197,10 @@ class Tcp:
         # socket with unread input resets it, and the reset destroys our last words.
         assert self._socket is not None
         try:
-            if self._socket.recv(4096):
+            if self._socket.recv(65536):
+                # A peer that talks without end gets no more of our time than this.
+                self._loop.remove_reader(self._socket.fileno())
+                self._loop.call_later(_DEAF_SECONDS, self._listen, self._socket)
                 return
         except BlockingIOError:
             return
@@ -206,6 +210,10 @@ class Tcp:
         self._loop.remove_reader(self._socket.fileno())
         if self._lost is not None:
             settle(self._lost, "closed by the server")
+
+    def _listen(self, sock: socket) -> None:
+        if sock is self._socket:
+            self._loop.add_reader(sock.fileno(), self._readable)
 
     def _failed(self, error: OSError) -> None:
         if self._lost is not None:
