@@ -62,7 +62,8 @@ class Descriptor:
 
     def _failed(self, error: OSError) -> None:
         reason = os.strerror(error.errno or 0).lower()
-        self._monitor.say(f"cannot write to {self.name}: {reason}; its events are lost")
+        name = self.name.rstrip(":")
+        self._monitor.say(f"cannot write to {name}: {reason}; its events are lost")
         self._gone = True
         self._stream.detach()
         self.abandon()
