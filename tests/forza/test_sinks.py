@@ -992,7 +992,7 @@ def test_reader_that_goes_is_not_waited_for() -> None:
     program.stdin.write(b"into the void\n")
     said = end(program)
     assert program.returncode == 3
-    assert "cannot write to stdout:: broken pipe" in said
+    assert "cannot write to stdout: broken pipe" in said
 
 
 def test_stdout_that_nobody_reads(tmp_path: Path) -> None:
