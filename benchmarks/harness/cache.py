@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -144,14 +145,12 @@ def forza_python() -> Path:
     where = virtual_environment("forza")
     stamp = where / "installed"
     digest = source_digest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        if (REPOSITORY / "README.md").exists():
+    with (CACHE / "forza.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two benchmarks may be started at once
+        if not stamp.exists() or stamp.read_text() != digest:
             pip_install(where, "--force-reinstall", "--no-deps", str(REPOSITORY))
             pip_install(where, str(REPOSITORY))
-        else:
-            pip_install(where, "uvloop", "orjson", "psutil")
-            copy_package(where)
-        stamp.write_text(digest)
+            stamp.write_text(digest)
     return where / "bin" / "python"
 
 
@@ -162,18 +161,6 @@ def source_digest() -> str:
         digest.update(str(source.relative_to(REPOSITORY)).encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()
-
-
-def copy_package(environment: Path) -> None:
-    """Put the package where a wheel would; compile it, as pip would."""
-    (site_packages,) = environment.glob("lib/python*/site-packages")
-    shutil.rmtree(site_packages / "forza", ignore_errors=True)
-    shutil.copytree(
-        REPOSITORY / "forza",
-        site_packages / "forza",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    run(environment / "bin/python", "-m", "compileall", "-q", site_packages / "forza")
 
 
 def virtual_environment(name: str) -> Path:
