@@ -25,12 +25,17 @@ def cgroups(controller: str, root: str = "") -> tuple[int, str, list[str]]:
     the folders below: this process's own, then its parent, up to "", the mount point.
     """
     mine = {}
-    for line in os.fsdecode(read(f"{root}/proc/self/cgroup")).splitlines():
+    for line in os.fsdecode(read(f"{root}/proc/self/cgroup")).split("\n"):
+        if not line:
+            continue
         _, names, path = line.split(":", 2)
         for name in names.split(","):
             mine[name] = path
     found: dict[tuple[int, bool], tuple[int, str, list[str]]] = {}
-    for line in os.fsdecode(read(f"{root}/proc/self/mountinfo")).splitlines():
+    # Not splitlines, to which half a dozen odd bytes in a folder's name are line ends.
+    for line in os.fsdecode(read(f"{root}/proc/self/mountinfo")).split("\n"):
+        if not line:
+            continue
         mount, _, rest = line.partition(" - ")
         kind, _, options = rest.split(" ", 2)
         if kind == "cgroup" and controller in options.split(",") and controller in mine:

@@ -14,7 +14,7 @@ from forza._hooks import Hooks
 from forza._host import host_name
 from forza._ipc import Channel
 from forza._pipe import Pipe
-from forza._process import PIPE_BYTES, Exit, Process, ProcessOptions, spawn
+from forza._process import Exit, Process, ProcessOptions, spawn
 from forza._wait import Timers, settle
 from forza.sinks import open_sink
 
@@ -106,7 +106,7 @@ class Monitor:
         self._drain_timer: TimerHandle | None = None
         self._started_at = 0.0
         self._flush_by = 0.0
-        self._read_before = 0
+        self._own_bytes = 0
 
     # What plugins use.
 
@@ -240,6 +240,10 @@ class Monitor:
         app's end does not wait for the last events to leave.
         """
         if self.ended is not None:
+            if self._drain_timer is not None:
+                self._flush_by = self.loop.time()
+                self._drain_timer.cancel()
+                self._drained()
             for sink in self._sinks:
                 sink.abandon()
         elif self._kill_timer is None:
@@ -302,7 +306,7 @@ class Monitor:
             Pipe(self.loop, fd, read_cb, close_cb)
             for fd, (read_cb, close_cb) in zip(process.fds, readers, strict=True)
         )
-        for pipe in self._pipes:
+        for pipe in self._pipes[2:] if self._holders else self._pipes:
             pipe.read_start()
         process.watch(self.loop, self._exited)
         self._hooks.start()
@@ -315,7 +319,8 @@ class Monitor:
             self._kill_timer.cancel()
         self._pipes[2].drain()
         self._pipes[2].close()
-        self._read_before = self.bytes_read
+        # More than this can only be somebody else's words, a grandchild's.
+        self._own_bytes = self.bytes_read + sum(p.unread() for p in self._pipes[:2])
         if self._all_closed():
             self._end()
         else:
@@ -330,10 +335,7 @@ class Monitor:
 
     def _drained(self) -> None:
         """Somebody holds the output open, or a sink takes its time."""
-        # More than the pipes held at the app's end can only be somebody else's words.
-        new = self.bytes_read - self._read_before
-        self._read_before = self.bytes_read
-        busy = self._holders or 0 < new < PIPE_BYTES
+        busy = self._holders or self.bytes_read < self._own_bytes
         if busy and self.loop.time() < self._flush_by:
             self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
             return
@@ -345,6 +347,7 @@ class Monitor:
     def _end(self) -> None:
         if self._drain_timer is not None:
             self._drain_timer.cancel()
+            self._drain_timer = None
         self._ending = self.loop.create_task(self._finish())
 
     async def _finish(self) -> None:

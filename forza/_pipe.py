@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+from fcntl import ioctl
+from sys import byteorder
 
 from forza._process import PIPE_BYTES
 
@@ -24,6 +26,7 @@ _EVENT_BYTES = 256
 # one the pipe rests, twice as long each time, so that lines come in batches.
 _TRICKLE = 8 * 1024
 _REST_MOST = 0.016
+_FIONREAD = 0x541B
 
 
 class Pipe:
@@ -37,6 +40,8 @@ class Pipe:
         "_fd",
         "_loop",
         "_more",
+        "_pending",
+        "_piece",
         "_read_bytes",
         "_read_cb",
         "_rest",
@@ -59,6 +64,8 @@ class Pipe:
         self._close_cb = close_cb
         self._read_bytes = _READ_FIRST
         self._more = False
+        self._pending = b""  # read, and not yet handed on
+        self._piece = _READ_MOST
         self._rest = 0.0
         self._stopped = True
         self._timer: TimerHandle | None = None
@@ -71,6 +78,8 @@ class Pipe:
         """Begin to read, or go on."""
         if self._stopped and self._fd >= 0:
             self._stopped = False
+            if self._pending:
+                self._loop.call_soon(self._hand_on)
             if self._timer is None:
                 self._loop.add_reader(self._fd, self._readable)
 
@@ -83,14 +92,25 @@ class Pipe:
 
     def drain(self) -> None:
         """Read all that is there now: at most what fits in the pipe."""
+        self._hand_on(all_of_it=True)
         left = PIPE_BYTES
         while self._fd >= 0 and left > 0 and (size := self._read()) > 0:
+            self._hand_on(all_of_it=True)
             left -= size
+
+    def unread(self) -> int:
+        """Return how many bytes are in the pipe (FIONREAD)."""
+        if self._fd < 0:
+            return 0
+        count = bytearray(4)
+        ioctl(self._fd, _FIONREAD, count)
+        return int.from_bytes(count, byteorder)
 
     def close(self) -> None:
         """Stop for good; `close_cb` is called if it was not yet."""
         if self._fd < 0:
             return
+        self._hand_on(all_of_it=True)
         self.read_stop()
         if self._timer is not None:
             self._timer.cancel()
@@ -99,7 +119,17 @@ class Pipe:
         os.close(fd)
         self._close_cb()
 
+    def _hand_on(self, *, all_of_it: bool = False) -> None:
+        """Hand on what was read, piece by piece, until somebody says stop."""
+        while self._pending and (all_of_it or not self._stopped):
+            piece = self._pending[: self._piece]
+            self._pending = self._pending[self._piece :]
+            self._read_cb(piece)
+
     def _read(self) -> int:
+        self._hand_on()
+        if self._pending:
+            return -1
         asked = self._read_bytes
         try:
             data = os.read(self._fd, asked)
@@ -119,8 +149,8 @@ class Pipe:
         if size <= 2 * fitting:
             self._read_cb(data)
         else:  # much shorter lines than the last time
-            for start in range(0, size, fitting):
-                self._read_cb(data[start : start + fitting])
+            self._pending, self._piece = data, fitting
+            self._hand_on()
         return size
 
     def _readable(self) -> None:

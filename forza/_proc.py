@@ -288,9 +288,3 @@ class Tree:
             self._credit -= thread_time() - begun
             member.pss = pss * 1024
             member.walked, member.walked_at = member.resident, now
-
-
-def own_memory(proc: str = "/proc") -> tuple[int, int]:
-    """Return the resident and the anonymous bytes of this process itself."""
-    words = read(f"{proc}/self/statm").split()
-    return int(words[1]) * _PAGE_BYTES, (int(words[1]) - int(words[2])) * _PAGE_BYTES

@@ -23,6 +23,7 @@ _F_SETPIPE_SZ = 1031
 # of sixteen apps fit in what the kernel grants a user without asking (64 MiB).
 PIPE_BYTES = 256 * 1024
 _IPC_FD = 3
+_TRACER_SECONDS = 0.01
 # Every classic signal but KILL and STOP, whose disposition nobody can set.
 _RESETTABLE = tuple(n for n in range(1, 32) if n not in (9, 19))
 
@@ -100,15 +101,20 @@ class Process:
 
     def _exited(self, exit_cb: ExitCallback) -> None:
         assert self._loop is not None
-        self._loop.remove_reader(self._pidfd)
         # WNOWAIT leaves a zombie: until close() nobody else can get this pid, so a
         # signal to what is left of the process group cannot hit a stranger.
         try:
             result = os.waitid(
                 os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG
             )
+            if result is None:
+                # It is over, but a tracer (strace, gdb) is told first.
+                self._loop.remove_reader(self._pidfd)
+                self._loop.call_later(_TRACER_SECONDS, self._exited, exit_cb)
+                return
         except ChildProcessError:  # somebody else's waitpid(-1) was faster
             result = None
+        self._loop.remove_reader(self._pidfd)
         if result is None:
             self.ended = Exit(255, 0)
         elif result.si_code == os.CLD_EXITED:

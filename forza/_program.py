@@ -31,17 +31,29 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_STOPPING: tuple[int, ...] = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+)
 # The app's own business, which reaches it as it is.
-_PASSED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCONT)
+_PASSED: tuple[int, ...] = (
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
 # Their default is to end a process without a word: end the app in order instead.
-_FATAL = (
+_FATAL: tuple[int, ...] = (
     signal.SIGALRM,
     signal.SIGVTALRM,
     signal.SIGPROF,
     signal.SIGXCPU,
     signal.SIGIO,
     signal.SIGPWR,
+    16,  # SIGSTKFLT, which Python has no name for on all platforms
 )
 _SETTLE_EVERY = 5.0
 _BURST_BYTES = 1024 * 1024
@@ -178,6 +190,7 @@ def _run(
 
     make_loop, lean = runtime
     loop = make_loop()
+    loop.set_exception_handler(_say_trouble)
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
     for signum in _STOPPING:
         # nohup means it
@@ -191,6 +204,13 @@ def _run(
     task.add_done_callback(lambda _: loop.stop())
     loop.run_forever()
     return task.result()
+
+
+def _say_trouble(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what a callback raised in one line; the loop's own way loads `logging`."""
+    error = context.get("exception")
+    reason = f": {type(error).__name__}: {error}" if error is not None else ""
+    say(f"{context['message']}{reason}")
 
 
 async def _watch(monitor: Monitor, lean: bool) -> int:

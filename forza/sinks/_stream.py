@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from forza._monitor import Monitor
     from forza.sinks._buffer import Item
 
-# The app's pipes are left alone while a sink that is keeping up takes a full buffer:
-# so a burst arrives whole. How long an app may be held up by a sink that is not:
-# once _CREDIT seconds, and _SHARE of its time in the long run. After that the sink
-# counts as slow, and drops its oldest batches until it has caught up.
+# A sink that makes room in a full buffer within _KEEPS_UP is keeping up: the app's
+# pipes are left alone meanwhile, so a burst arrives whole, and an app that writes
+# without end is held to the sink's pace. How long an app may be held up by a sink that
+# is not: once _CREDIT seconds, and _SHARE of its time in the long run. After that the
+# sink counts as slow, and drops its oldest batches until it has caught up.
 _KEEPS_UP = 0.2
 _CREDIT = 0.5
 _SHARE = 0.03

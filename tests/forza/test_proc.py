@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from forza import _proc
-from forza._proc import Kept, Tree, own_memory, pids
+from forza._proc import Kept, Tree, pids
 
 MB = 1 << 20
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -733,12 +733,3 @@ def test_a_forgotten_file_is_closed() -> None:
     assert kept.read()
     del kept
     assert open_fds() == before
-
-
-def test_own_memory() -> None:
-    """What psutil says of this process."""
-    process = psutil.Process()
-    resident, anonymous = own_memory()
-    info = process.memory_info()
-    assert resident == pytest.approx(info.rss, rel=0.02)
-    assert anonymous == pytest.approx(info.rss - info.shared, rel=0.05)
