@@ -192,3 +192,43 @@ def test_stdout_gone(forza: Forza) -> None:
     assert program.stdin is not None
     program.stdin.write(b"into the void\n" * 100)
     assert forza.wait(program).status == 0
+
+
+PASSED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN, 64]
+
+
+@pytest.mark.parametrize("number", PASSED)
+    "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN, 64]
+)
+def test_signal_that_is_passed_on(
+    forza: Forza, server: MetricsServer, number: int
+) -> None:
+    """What forza has no use for is the app's business."""
+    program = forza.start("-h", server.address, "--", "sleep", 1000)
+    server.wait_for("health/process/heartbeat")
+    os.kill(program.pid, number)
+    assert forza.wait(program).status == 128 + number
+    assert server.of("health/process/exit")
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGXCPU, 16])
+def test_signal_that_would_end_forza(
+    forza: Forza, server: MetricsServer, number: int
+) -> None:
+    """What would kill forza without a word ends the app in order."""
+    program = forza.start("-h", server.address, "--", "sleep", 1000)
+    server.wait_for("health/process/heartbeat")
+    os.kill(program.pid, number)
+    assert forza.wait(program).status == 128 + signal.SIGTERM
+    assert server.of("health/process/exit")
+
+
+def test_talkative_grandchild(forza: Forza, server: MetricsServer) -> None:
+    """Somebody who goes on talking after the app's end does not keep forza: if it
+    did, the test would wait for the flush time-out, which is longer than it may."""
+    program = forza.start(
+        *("-h", server.address, "--flush-timeout", 1000, "--"),
+        *("sh", "-c", "(while sleep .05; do echo t; done) & echo over; exit 7"),
+    )
+    assert forza.wait(program).status == 7
+    assert "over\n" in server.text("logs/stdout")

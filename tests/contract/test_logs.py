@@ -53,6 +53,24 @@ def test_flood(forza: Forza) -> None:
     assert "telemetry/dropped" not in {event["service"] for event in others}
 
 
+def test_lines_that_grow_short(forza: Forza, server: MetricsServer) -> None:
+    """A flood that changes from the longest lines to the shortest loses nothing."""
+    script = (
+        "import os\n"
+        "for _ in range(4):\n"
+        "    os.write(1, (b'x' * 65535 + b'\\n') * 4)\n"
+        "    os.write(1, b'\\n' * 65536)\n"
+    )
+    ended = forza.run(
+        *("-h", server.address, "--plugin", "logs", "--plugin", "process", "--"),
+        *(sys.executable, "-S", "-c", script),
+    )
+    assert ended.status == 0
+    server.wait_for("health/process/exit")
+    assert server.of("telemetry/dropped") == []
+    assert len(server.of("logs/stdout")) == 4 * (4 + 65536)
+
+
 def test_unfinished_line(forza: Forza) -> None:
     """What comes after the last newline is told too, and has none."""
     ended = forza.run("--", "printf", "one\ntwo")
