@@ -198,8 +198,6 @@ PASSED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN, 64]
 
 
 @pytest.mark.parametrize("number", PASSED)
-    "number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN, 64]
-)
 def test_signal_that_is_passed_on(
     forza: Forza, server: MetricsServer, number: int
 ) -> None:
