@@ -160,7 +160,7 @@ class Tree:
         self._changed_at = self._credit_at = monotonic()
         self._credit = _WALK_BURST
         self._ended = False
-        self.seen_at = 0.0  # by the clock `monotonic`
+        self.seen_at = -1e9  # by the clock `monotonic`, which begins at boot
         self._shown_to: list[object] = []
 
     @classmethod

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import threading
 from pathlib import Path
@@ -23,6 +24,11 @@ CHILDREN = ROOT / "tests" / "children"
 PATIENCE = 60.0
 
 Event = dict[str, Any]
+
+# Started by nohup or in the background of a shell, the suite ignores these, and so
+# would every program that a test starts and then interrupts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Connection:
