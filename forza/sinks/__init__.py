@@ -11,6 +11,7 @@ now what it has dropped so far.
 from __future__ import annotations
 
 from forza._errors import PortError, UsageError
+from forza.sinks._buffer import Buffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,17 +54,18 @@ def open_sink(url: str, monitor: Monitor, limit: int) -> Sink:
     """
     check(url)
     scheme, _, rest = url.partition(":")
+    queue = Buffer(limit)
     if scheme == "tcp":
         from forza.sinks.tcp import Tcp
 
-        return Tcp(monitor, url, servers(rest), limit)
+        return Tcp(monitor, url, servers(rest), queue)
     if scheme == "file":
         from forza.sinks.file import open_file
 
-        return open_file(monitor, url, file_path(rest), limit)
+        return open_file(monitor, url, file_path(rest), queue)
     from forza.sinks.file import open_stdout
 
-    return open_stdout(monitor, limit)
+    return open_stdout(monitor, queue)
 
 
 def file_path(rest: str) -> str:

@@ -9,9 +9,52 @@ from time import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
+    from typing import Protocol
 
     # A batch, and whether it is a lifecycle event: what it announces, if it does.
     Item = tuple[bytes, "bool | Dropped"]
+
+    class Queue(Protocol):
+        """What a stream needs of that which holds its batches until they are done.
+
+        A batch waits, is handed out, and is done: only then is it forgotten. After a
+        broken connection those handed out wait again, in their old order.
+        """
+
+        dropped: Dropped | None
+
+        @property
+        def size(self) -> int:
+            """Say how many bytes are held: those that wait and those handed out."""
+
+        @property
+        def waiting(self) -> int:
+            """Say how many bytes wait to be handed out; 0 only if no batch does."""
+
+        @property
+        def high(self) -> int:
+            """Say with how many bytes waiting the app should rather wait as well."""
+
+        def push(self, batch: bytes, lifecycle: bool | Dropped) -> None:
+            """Append a batch; if there is no room, drop others and count them."""
+
+        def pop(self) -> Item | None:
+            """Hand out the oldest batch that waits, and keep it until it is done."""
+
+        def done(self, count: int) -> None:
+            """Forget the `count` oldest of those handed out: they are delivered."""
+
+        def rewind(self) -> None:
+            """Let all that were handed out and are not done wait again."""
+
+        def take_dropped(self) -> Dropped | None:
+            """Return what was dropped since the last time, if anything."""
+
+        def events(self) -> int:
+            """Count the events held, and those that they announce as dropped."""
+
+        def close(self) -> None:
+            """Close what it has open, and keep on disk what is meant to stay there."""
 else:
     from _collections import deque  # without the Python half of `collections`
 
@@ -37,19 +80,32 @@ def events_in(item: Item) -> int:
 
 
 class Buffer:
-    """A queue of batches of at most `limit` bytes: when it is full, the oldest go.
+    """A queue in memory. At most `limit` bytes wait: beyond that, the oldest go.
 
     Lifecycle events (spawn, start, exit, …) go only when nothing else is left, and
-    the newest batch never, even if it alone is larger.
+    the newest batch never, even if it alone is larger; nor does what is handed out,
+    whose bound is what the descriptor takes.
     """
 
-    __slots__ = ("_kept", "_limit", "_queue", "dropped", "size")
+    __slots__ = (
+        "_kept",
+        "_limit",
+        "_out",
+        "_queue",
+        "dropped",
+        "high",
+        "size",
+        "waiting",
+    )
 
     def __init__(self, limit: int) -> None:
-        self.size = 0
+        self.size = self.waiting = 0
+        self.high = limit // 2
         self.dropped: Dropped | None = None
         self._limit = limit
-        # Lifecycle events that the dropping has passed by: older than the queue.
+        # From the oldest to the newest: what was handed out, lifecycle events that
+        # the dropping has passed by, all others.
+        self._out: deque[Item] = deque()
         self._kept: deque[Item] = deque()
         self._queue: deque[Item] = deque()
 
@@ -57,7 +113,8 @@ class Buffer:
         """Append a batch, and drop the oldest ones if it no longer fits."""
         self._queue.append((batch, lifecycle))
         self.size += len(batch) + _OVERHEAD
-        while self.size > self._limit and len(self._kept) + len(self._queue) > 1:
+        self.waiting += len(batch) + _OVERHEAD
+        while self.waiting > self._limit and len(self._kept) + len(self._queue) > 1:
             if len(self._queue) > 1:
                 oldest = self._queue.popleft()
                 if oldest[1]:
@@ -67,19 +124,27 @@ class Buffer:
                 oldest = self._kept.popleft()
             self._drop(*oldest)
 
-    def push_back(self, item: Item) -> None:
-        """Put a batch that was popped back in front, to be sent again whole."""
-        self._kept.appendleft(item)
-        self.size += len(item[0]) + _OVERHEAD
-
     def pop(self) -> Item | None:
-        """Take out the oldest batch."""
+        """Hand out the oldest batch that waits, and keep it."""
         queue = self._kept or self._queue
         if not queue:
             return None
         item = queue.popleft()
-        self.size -= len(item[0]) + _OVERHEAD
+        self._out.append(item)
+        self.waiting -= len(item[0]) + _OVERHEAD
         return item
+
+    def done(self, count: int) -> None:
+        """Forget the `count` oldest of those handed out."""
+        for _ in range(count):
+            self.size -= len(self._out.popleft()[0]) + _OVERHEAD
+
+    def rewind(self) -> None:
+        """Let all that were handed out wait again."""
+        for older in (self._kept, self._out):
+            self._queue.extendleft(reversed(older))
+            older.clear()
+        self.waiting = self.size
 
     def take_dropped(self) -> Dropped | None:
         """Return what was dropped since the last time, if anything."""
@@ -88,10 +153,17 @@ class Buffer:
 
     def events(self) -> int:
         """Count the events held, and those that they announce as dropped."""
-        return sum(map(events_in, (*self._kept, *self._queue)))
+        return sum(map(events_in, (*self._out, *self._kept, *self._queue)))
+
+    def close(self) -> None:
+        """Free what it holds."""
+        for part in (self._out, self._kept, self._queue):
+            part.clear()
+        self.size = self.waiting = 0
 
     def _drop(self, batch: bytes, lifecycle: bool | Dropped) -> None:
         self.size -= len(batch) + _OVERHEAD
+        self.waiting -= len(batch) + _OVERHEAD
         if self.dropped is None:
             self.dropped = Dropped()
         self.dropped.count += batch.count(b"\n")

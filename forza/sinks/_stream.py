@@ -7,15 +7,13 @@ from __future__ import annotations
 import errno
 import os
 
-from forza.sinks._buffer import Buffer, Dropped, events_in
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import TimerHandle
     from collections.abc import Callable
 
     from forza._monitor import Monitor
-    from forza.sinks._buffer import Item
+    from forza.sinks._buffer import Dropped, Queue
 
 # A sink that makes room in a full buffer within _KEEPS_UP is keeping up: the app's
 # pipes are left alone meanwhile, so a burst arrives whole, and an app that writes
@@ -32,7 +30,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Stream:
-    """The writing half of a sink: a buffer, and the descriptor that empties it.
+    """The writing half of a sink: a queue, and the descriptor that empties it.
 
     `lost_cb(error)` is called when the descriptor fails; what was not written whole
     stays, and is written again, whole, to the next descriptor.
@@ -41,7 +39,6 @@ class Stream:
     __slots__ = (
         "_announced_at",
         "_announcing",
-        "_buffer",
         "_credit",
         "_credit_time",
         "_current",
@@ -50,13 +47,13 @@ class Stream:
         "_fd",
         "_full",
         "_held_since",
-        "_high",
         "_lost_cb",
         "_monitor",
         "_name",
         "_offset",
         "_os_write",
         "_patience",
+        "_queue",
         "_slow",
     )
 
@@ -64,7 +61,7 @@ class Stream:
         self,
         monitor: Monitor,
         name: str,
-        limit: int,
+        queue: Queue,
         lost_cb: Callable[[OSError], object],
         write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
@@ -72,10 +69,9 @@ class Stream:
         self._name = name
         self._lost_cb = lost_cb
         self._os_write = write
-        self._buffer = Buffer(limit)
-        self._high = limit // 2
+        self._queue = queue
         self._fd = -1
-        self._current: Item | None = None
+        self._current: bytes | None = None
         self._announcing: Dropped | None = None
         self._announced_at = 0.0
         self._offset = 0
@@ -90,23 +86,23 @@ class Stream:
 
     @property
     def empty(self) -> bool:
-        return self._current is None and not self._buffer.size
+        return not self._queue.size
 
     def events(self) -> int:
-        """Count the events not written yet, and those dropped but not announced."""
-        in_hand = events_in(self._current) if self._current is not None else 0
-        dropped = self._buffer.dropped
-        return self._buffer.events() + in_hand + (dropped.count if dropped else 0)
+        """Count the events not delivered, and those dropped but not announced."""
+        dropped = self._queue.dropped
+        return self._queue.events() + (dropped.count if dropped else 0)
 
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Write now if the descriptor takes it, else later."""
-        if self._fd >= 0 and self.empty:
-            self._current = batch, self._announcing or lifecycle
-            if not self._push_on():
-                self._wait()
+        idle = self._current is None and not self._queue.waiting
+        self._queue.push(batch, self._announcing or lifecycle)
+        if self._fd < 0:
             return
-        self._buffer.push(batch, self._announcing or lifecycle)
-        if self._buffer.size > self._high and self._fd >= 0:
+        if idle:
+            if self._next() and not self._push_on():
+                self._wait()
+        elif self._queue.waiting > self._queue.high:
             self._hold()
             if self._monitor.loop.time() - self._announced_at > _ANNOUNCE_EVERY:
                 self.announce()
@@ -125,9 +121,8 @@ class Stream:
         self._stop_waiting()
         self._release()
         self._fd = -1
-        if self._current is not None:
-            self._buffer.push_back(self._current)
-            self._current = None
+        self._current = None
+        self._queue.rewind()
 
     def when_empty(self, callback: Callable[[], object]) -> None:
         """Call back as soon as all is written: perhaps now."""
@@ -135,10 +130,16 @@ class Stream:
         if self.empty:
             callback()
 
+    def _next(self) -> bool:
+        """Take the oldest batch that waits in hand, if there is one."""
+        item = self._queue.pop()
+        self._current = None if item is None else item[0]
+        return item is not None
+
     def _push_on(self) -> bool:
         """Write what is in hand; say whether the descriptor took all of it."""
-        assert self._current is not None
-        batch = self._current[0]
+        batch = self._current
+        assert batch is not None
         try:
             written = self._os_write(
                 self._fd,
@@ -157,18 +158,17 @@ class Stream:
             return False
         self._current = None
         self._offset = 0
+        self._queue.done(1)
         return True
 
     def _more(self) -> None:
         self._disk_timer = None
         while self._fd >= 0:
-            if self._current is None:
-                self._current = self._buffer.pop()
-                if self._current is None:
-                    break
+            if self._current is None and not self._next():
+                break
             if not self._push_on():
                 self._wait()
-                if self._buffer.size < self._high // 2:
+                if self._queue.waiting < self._queue.high // 2:
                     self._release()
                     self.announce()
                 return
@@ -206,7 +206,7 @@ class Stream:
         if self._monitor.silent:
             return
         self._announced_at = self._monitor.loop.time()
-        self._announcing = dropped = self._buffer.take_dropped()
+        self._announcing = dropped = self._queue.take_dropped()
         if dropped is not None:
             self._monitor.send(
                 "telemetry/dropped",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forza._monitor import Monitor
+    from forza.sinks._buffer import Queue
 
 _STDOUT = 1
 
@@ -41,7 +42,7 @@ class Descriptor:
         monitor: Monitor,
         name: str,
         fd: int,
-        limit: int,
+        queue: Queue,
         render: Callable[[bytes], bytes] | None = None,
         write: Callable[[int, bytes | memoryview], int] = os.write,
     ) -> None:
@@ -51,7 +52,7 @@ class Descriptor:
         self._render = render
         self._flushed: Future[None] | None = None
         self._gone = False
-        self._stream = Stream(monitor, name, limit, self._failed, write)
+        self._stream = Stream(monitor, name, queue, self._failed, write)
         self.write = self._stream.write if render is None else self._write_rendered
         self.announce = self._stream.announce
         self._stream.attach(fd)
@@ -86,9 +87,9 @@ class Descriptor:
         return left
 
 
-def open_file(monitor: Monitor, name: str, path: str, limit: int) -> Descriptor:
+def open_file(monitor: Monitor, name: str, path: str, queue: Queue) -> Descriptor:
     """Append to a file."""
-    return Descriptor(monitor, name, open_append(path), limit)
+    return Descriptor(monitor, name, open_append(path), queue)
 
 
 def check_append(path: str) -> None:
@@ -111,7 +112,7 @@ def open_append(path: str) -> int:
         raise SinkError(f"cannot write to {path}: {reason}") from error
 
 
-def open_stdout(monitor: Monitor, limit: int) -> Descriptor:
+def open_stdout(monitor: Monitor, queue: Queue) -> Descriptor:
     """Write events to standard output: readable on a terminal, else as they are."""
     render = None
     if os.isatty(_STDOUT):
@@ -120,10 +121,10 @@ def open_stdout(monitor: Monitor, limit: int) -> Descriptor:
         render = Renderer(colour=not os.environ.get("NO_COLOR")).render
     fd = _reopened()
     if fd is not None:
-        return Descriptor(monitor, "stdout:", fd, limit, render)
+        return Descriptor(monitor, "stdout:", fd, queue, render)
     from forza._write import write_now
 
-    return Descriptor(monitor, "stdout:", _STDOUT, limit, render, write_now)
+    return Descriptor(monitor, "stdout:", _STDOUT, queue, render, write_now)
 
 
 def _reopened() -> int | None:

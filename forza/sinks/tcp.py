@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from forza._monitor import Monitor
+    from forza.sinks._buffer import Queue
 
     # A family, and what connect() takes for it.
     Address = tuple[int, tuple[object, ...]]
@@ -52,7 +53,7 @@ _DEAF_SECONDS = 0.1
 
 
 class Tcp:
-    """Connect, write, reconnect; the events wait in the buffer meanwhile.
+    """Connect, write, reconnect; the events wait in the queue meanwhile.
 
     Addresses are looked up again for every attempt, and all of them are tried. The
     pause after a failed round doubles from 0.1 to 30 s, less up to half at random.
@@ -80,13 +81,13 @@ class Tcp:
         monitor: Monitor,
         name: str,
         servers: list[tuple[str, int]],
-        limit: int,
+        queue: Queue,
     ) -> None:
         self.name = name
         self._monitor = monitor
         self._loop: AbstractEventLoop = monitor.loop
         self._servers = servers
-        self._stream = Stream(monitor, name, limit, self._failed)
+        self._stream = Stream(monitor, name, queue, self._failed)
         self.write = self._stream.write
         self.announce = self._stream.announce
         self._socket: socket | None = None

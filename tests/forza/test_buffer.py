@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from forza._monitor import Monitor
-from forza.sinks._buffer import _OVERHEAD, Buffer, Dropped
+from forza.sinks._buffer import _OVERHEAD, Buffer
 from forza.sinks._stream import _CREDIT, _KEEPS_UP, _SHARE, Stream
 from tests.forza.conftest import StillLoop
 
@@ -41,8 +41,10 @@ def batch(number: int, lines: int = 1, size: int = 0) -> bytes:
 
 
 def everything(buffer: Buffer) -> list[bytes]:
-    """Empty a buffer."""
-    return [item[0] for item in iter(buffer.pop, None)]
+    """Take all that waits out of a buffer."""
+    taken = [item[0] for item in iter(buffer.pop, None)]
+    buffer.done(len(taken))
+    return taken
 
 
 def test_first_in_first_out() -> None:
@@ -94,8 +96,45 @@ def test_larger_than_the_bound() -> None:
     assert buffer.size == 0
 
 
+def test_handed_out() -> None:
+    """What was handed out is kept until it is done, or comes again in its order."""
+    buffer = Buffer(10_000)
+    for number in range(6):
+        buffer.push(batch(number), lifecycle=number == 4)
+    full = buffer.size
+    assert buffer.waiting == full
+    assert [buffer.pop(), buffer.pop(), buffer.pop()] == [
+        (batch(number), False) for number in range(3)
+    ]
+    assert buffer.size == full
+    assert buffer.waiting == full // 2
+    assert buffer.events() == 6
+    buffer.done(2)
+    assert buffer.events() == 4
+    buffer.rewind()
+    assert buffer.waiting == buffer.size == full // 3 * 2
+    assert everything(buffer) == [batch(number) for number in range(2, 6)]
+    assert buffer.size == buffer.waiting == 0
+
+
+def test_handed_out_is_not_dropped() -> None:
+    """What is on its way stays, however much comes after it; not once it is back."""
+    buffer = Buffer(3 * (_OVERHEAD + 3))
+    for number in range(3):
+        buffer.push(batch(number), lifecycle=number == 1)
+    for _ in range(2):
+        buffer.pop()
+    for number in range(3, 8):
+        buffer.push(batch(number), lifecycle=False)
+    assert buffer.events() == 5
+    buffer.rewind()
+    assert buffer.take_dropped().count == 3  # type: ignore[union-attr]
+    buffer.push(batch(8), lifecycle=False)
+    assert everything(buffer) == [batch(number) for number in (1, 7, 8)]
+
+
 class BufferMachine(RuleBasedStateMachine):
-    """Push, pop and push back at random, and keep the books."""
+    """Push, hand out, deliver and rewind at random, and keep the books."""
 
     LIMIT = 2000
 
@@ -103,10 +142,9 @@ class BufferMachine(RuleBasedStateMachine):
         super().__init__()
         self.buffer = Buffer(self.LIMIT)
         self.number = 0
-        self.pushed = self.popped = self.announced = 0
-        self.sizes: dict[int, int] = {}
-        self.last_popped = -1
-        self.in_hand: tuple[bytes, bool | Dropped] | None = None
+        self.pushed = self.delivered = self.announced = 0
+        self.last_delivered = -1
+        self.out: list[bytes] = []
 
     @rule(
         lines=st.integers(1, 5),
@@ -114,35 +152,36 @@ class BufferMachine(RuleBasedStateMachine):
         lifecycle=st.booleans(),
     )
     def push(self, lines: int, size: int, lifecycle: bool) -> None:
-        self.buffer.push(batch(self.number, lines, size), lifecycle)
+        newest = batch(self.number, lines, size)
+        self.buffer.push(newest, lifecycle)
+        assert self.buffer.waiting <= max(self.LIMIT, len(newest) + _OVERHEAD)
         self.number += 1
         self.pushed += lines
 
-    @precondition(lambda self: self.in_hand is None)
     @rule()
     def pop(self) -> None:
         item = self.buffer.pop()
         if item is None:
-            assert self.buffer.size == 0
+            assert self.buffer.waiting == 0
             return
         number = int(item[0].split()[0])
-        assert number > self.last_popped
-        self.in_hand = item
+        before = self.out[-1] if self.out else b"%d" % self.last_delivered
+        assert number > int(before.split()[0])
+        self.out.append(item[0])
 
-    @precondition(lambda self: self.in_hand is not None)
-    @rule()
-    def written(self) -> None:
-        assert self.in_hand is not None
-        self.last_popped = int(self.in_hand[0].split()[0])
-        self.popped += self.in_hand[0].count(b"\n")
-        self.in_hand = None
+    @precondition(lambda self: self.out)
+    @rule(data=st.data())
+    def done(self, data: st.DataObject) -> None:
+        count = data.draw(st.integers(1, len(self.out)))
+        self.buffer.done(count)
+        self.last_delivered = int(self.out[count - 1].split()[0])
+        self.delivered += sum(sent.count(b"\n") for sent in self.out[:count])
+        del self.out[:count]
 
-    @precondition(lambda self: self.in_hand is not None)
     @rule()
-    def push_back(self) -> None:
-        assert self.in_hand is not None
-        self.buffer.push_back(self.in_hand)
-        self.in_hand = None
+    def rewind(self) -> None:
+        self.buffer.rewind()
+        self.out.clear()
 
     @rule()
     def announce(self) -> None:
@@ -155,14 +194,14 @@ class BufferMachine(RuleBasedStateMachine):
     def nothing_is_unaccounted_for(self) -> None:
         dropped = self.buffer.dropped.count if self.buffer.dropped else 0
         held = self.buffer.events()
-        hand = self.in_hand[0].count(b"\n") if self.in_hand else 0
-        total = self.popped + self.announced + dropped + held + hand
-        assert self.pushed == total
+        assert self.pushed == self.delivered + self.announced + dropped + held
 
     @invariant()
-    def bounded(self) -> None:
-        # One batch may be larger than the bound, and one have been pushed back.
-        assert self.buffer.size <= self.LIMIT + 2 * (5005 + _OVERHEAD)
+    def sizes_are_right(self) -> None:
+        out = sum(len(sent) + _OVERHEAD for sent in self.out)
+        assert self.buffer.size == self.buffer.waiting + out
+        if not self.buffer.events():
+            assert self.buffer.size == 0
 
 
 BufferMachine.TestCase.settings = settings(
@@ -207,7 +246,9 @@ class Owner:
         self.said: list[str] = []
 
     def make(self, limit: int) -> Stream:
-        self.stream = Stream(cast("Monitor", self), "sink:", limit, self.lost_cb)
+        self.stream = Stream(
+            cast("Monitor", self), "sink:", Buffer(limit), self.lost_cb
+        )
         return self.stream
 
     def say(self, text: str) -> None:
@@ -477,7 +518,7 @@ class StreamMachine(RuleBasedStateMachine):
 
     @invariant()
     def bounded(self) -> None:
-        assert self.owner.stream._buffer.size <= self.LIMIT + self.MOST
+        assert self.owner.stream._queue.size <= self.LIMIT + self.MOST
 
     @invariant()
     def held_only_by_who_can_let_go(self) -> None:

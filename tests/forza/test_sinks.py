@@ -20,6 +20,7 @@ import pytest
 import forza
 from forza import sinks
 from forza.sinks import tcp
+from forza.sinks._buffer import Buffer
 from forza.sinks.file import open_file
 from forza.sinks.tcp import Tcp
 from forza.testing import MetricsServer
@@ -187,7 +188,7 @@ def connect(*addresses: tuple[str, int], limit: int = LIMIT) -> tuple[Owner, Tcp
     """Open a sink, and what owns it."""
     owner = Owner()
     name = "tcp:" + ",".join(f"{host}:{port}" for host, port in addresses)
-    owner.sink = sink = Tcp(owner, name, list(addresses), limit)
+    owner.sink = sink = Tcp(owner, name, list(addresses), Buffer(limit))
     return owner, sink
 
 
@@ -497,7 +498,7 @@ def test_half_dead(run: Run) -> None:
             for _ in range(10_000):
                 owner.send_lines("logs/stdout", line)
             assert owner.holds == 1
-            assert sink._stream._buffer.size <= 100_000
+            assert sink._stream._queue.waiting <= 100_000
             # Its patience over, it lets the app go on.
             await soon(lambda: not owner.held)
             for _ in range(1000):
@@ -691,7 +692,7 @@ def test_back_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
             owner = Owner()
             pauses = Paced.pauses
             pauses.clear()
-            sink = Paced(owner, "tcp:", [("127.0.0.1", peer.port)] * 2, LIMIT)
+            sink = Paced(owner, "tcp:", [("127.0.0.1", peer.port)] * 2, Buffer(LIMIT))
             await soon(lambda: len(pauses) > 30)
             await sink.close(0.0)
             for turn, pause in enumerate(pauses):
@@ -711,7 +712,7 @@ def test_back_off_when_connections_do_not_last(run: Run) -> None:
             owner = Owner()
             pauses = Paced.pauses
             pauses.clear()
-            sink = Paced(owner, "tcp:", [("127.0.0.1", peer.port)], LIMIT)
+            sink = Paced(owner, "tcp:", [("127.0.0.1", peer.port)], Buffer(LIMIT))
             for _ in range(6):
                 (await peer.accept()).close()
             await soon(lambda: len(pauses) >= 6)
@@ -935,7 +936,7 @@ def test_fifo(run: Run, tmp_path: Path, pace: str) -> None:
     async def main() -> None:
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         owner = Owner()
-        sink = open_file(owner, f"file:{path}", str(path), LIMIT)
+        sink = open_file(owner, f"file:{path}", str(path), Buffer(LIMIT))
         owner.sink = sink
         if pace == "fast":
             owner.send("n", 1)
