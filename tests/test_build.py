@@ -43,8 +43,10 @@ def source(tmp_path: Path) -> Path:
 def build(source: Path, **env: str) -> zipfile.ZipFile:
     """Build a wheel without asking a registry for anything."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "."]
-        + ["--no-build-isolation", "--wheel-dir", "made"],
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "."),
+            *("--no-build-isolation", "--wheel-dir", "made"),
+        ],
         cwd=source,
         env={**os.environ, **env},
         check=True,
@@ -69,8 +71,10 @@ def test_compiled(source: Path, tmp_path: Path) -> None:
     assert "-py3-none-linux_" in wheel.filename
     installed = tmp_path / "installed"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        + ["--target", str(installed), wheel.filename],
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
+            *("--target", str(installed), wheel.filename),
+        ],
         check=True,
     )
     program = (
