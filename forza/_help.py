@@ -39,6 +39,15 @@ what is in them:
                             heartbeat (90)
       --start-timeout SECS  the app must say within this time that it has started (15)
       --start-log FILE      write the first start event, good or bad, to FILE
+      --logs-join HOW       append lines to the event of the line before: 'indent' for
+                            those that begin with white space, or a regular
+                            expression that their beginning must match
+      --logs-cr keep|last   'last': of a line that is written over and over, as a
+                            progress bar, send the last state only
+      --logs-longest BYTES  cut longer lines into pieces (default 64K)
+      --logs-rate LINES[:BURST]
+                            send at most so many lines a second (and so many at once)
+                            of each stream, and say how many more there were
       --legacy-chunks       one log event per read, as forza 0.2 sent, not per line
       --PLUGIN-OPTION VALUE an option of a plugin of your own
 

@@ -87,7 +87,7 @@ OTHERS = ("host", "plugin", "port", "to")
 # What the seven plugins understand, so that a slip is found before anything runs.
 PLUGINS: dict[str, tuple[str, ...]] = {
     "cpu": ("interval",),
-    "logs": ("chunks",),
+    "logs": ("chunks", "cr", "join", "longest", "rate"),
     "process": (),
     "mem": ("interval",),
     "heartbeat": ("interval",),

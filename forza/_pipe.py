@@ -22,6 +22,13 @@ _READ_LEAST = 1024
 _READ_FIRST = 1024
 _EVENTS_MOST = 256 * 1024
 _EVENT_BYTES = 256
+# To count the newlines of a large read takes half as long as to encode it. What a
+# sixteenth of it has, in short samples, is close enough: short lines go unseen for
+# 2.3 KiB at most. The samples are not evenly spaced, lest the length of a record hide
+# its newlines or multiply them.
+_SAMPLE = 128
+_CELL = 16 * _SAMPLE
+_SAMPLES = tuple(n * _CELL + n * 5 % 8 * 64 for n in range(_READ_MOST // _CELL))
 # A read of less than _TRICKLE bytes costs more to wake up for than to carry. After
 # one the pipe rests, twice as long each time, so that lines come in batches.
 _TRICKLE = 8 * 1024
@@ -122,8 +129,14 @@ class Pipe:
     def _hand_on(self, *, all_of_it: bool = False) -> None:
         """Hand on what was read, piece by piece, until somebody says stop."""
         while self._pending and (all_of_it or not self._stopped):
-            piece = self._pending[: self._piece]
-            self._pending = self._pending[self._piece :]
+            size = self._piece
+            # Short lines may all be in one place.
+            while size > _READ_LEAST and (
+                size + _EVENT_BYTES * self._pending.count(b"\n", 0, size)
+                > 2 * _EVENTS_MOST
+            ):
+                size //= 2
+            piece, self._pending = self._pending[:size], self._pending[size:]
             self._read_cb(piece)
 
     def _read(self) -> int:
@@ -142,7 +155,7 @@ class Pipe:
             return 0
         size = len(data)
         self.bytes_read += size
-        expansion = 1 + _EVENT_BYTES * data.count(b"\n") / size
+        expansion = 1 + _EVENT_BYTES * _newlines(data) / size
         fitting = max(_READ_LEAST, int(_EVENTS_MOST / expansion))
         self._read_bytes = min(_READ_MOST, fitting)
         self._more = size == asked
@@ -173,3 +186,14 @@ class Pipe:
             return True
         self._rest = self._rest / 2 if size > 0 else 0.0
         return False
+
+
+def _newlines(data: bytes) -> float:
+    """Return about how many lines there are."""
+    if len(data) <= _CELL:
+        return data.count(b"\n")
+    samples = _SAMPLES[: len(data) // _CELL]
+    count = data.count(b"\n", -_SAMPLE)
+    for start in samples:
+        count += data.count(b"\n", start, start + _SAMPLE)
+    return count * len(data) / (_SAMPLE * (len(samples) + 1))

@@ -169,7 +169,11 @@ def _plugin_options(
         if key in ("interval", "timeout") and name in BUILT_IN:
             number(name, found[name], key, 0.0)
     if ("legacy-chunks", "") in options:
-        found["logs"] = {"chunks": "yes"}
+        found.setdefault("logs", {})["chunks"] = "yes"
+    if "logs" in found:
+        from forza.plugins.logs import Wanted
+
+        Wanted(found["logs"])
     return found
 
 

@@ -1,38 +1,42 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Cut the app's output into lines, and send each as an event."""
+"""Send the app's output, one event a line, in the form that was asked for."""
 
 from __future__ import annotations
 
 from forza._errors import PluginError
+from forza._lines import LONGEST, Chunks, Lines, Straight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from forza._lines import Out
     from forza._monitor import Monitor
 
-_LONGEST = 64 * 1024
-# An unfinished line, a prompt perhaps, is sent after this time without more of it.
-_QUIET = 0.2
+_SHORTEST, _MOST = 64, 1024 * 1024
 
 
 class Logs:
     """Send `logs/stdout` and `logs/stderr`, one event a line, newline kept.
 
     A line over 64 KiB, or one that stays unfinished for 0.2 s, comes in several
-    events: all but the last have no newline. Option `chunks` (`yes`): one event per
-    read, as the original sent them.
+    events, which say so in `meta.part` and `meta.more`. Options:
+
+    - `longest`: bytes of text in one event, instead of 64 KiB
+    - `cr`: `keep` carriage returns (default), or the `last` state of a line that is
+      written over and over
+    - `join`: `indent`, or a regular expression for lines that are appended to the
+      event of the line before
+    - `rate`: `LINES[:BURST]`, lines a second and how many at once for each stream
+    - `chunks`: `yes` for one event per read, as the original sent them
     """
 
     def __init__(self, monitor: Monitor, options: Mapping[str, str]) -> None:
-        chunks = options.get("chunks", "no")
-        if chunks not in ("yes", "no"):
-            raise PluginError(f"logs: chunks must be yes or no, not '{chunks}'")
-        kind = _Chunks if chunks == "yes" else _Lines
+        wanted = Wanted(options)
         self._streams = tuple(
-            kind(monitor, service) for service in ("logs/stdout", "logs/stderr")
+            wanted.stream(monitor, service)
+            for service in ("logs/stdout", "logs/stderr")
         )
         self.stdout_data, self.stderr_data = (stream.data for stream in self._streams)
 
@@ -44,95 +48,84 @@ class Logs:
             stream.flush()
 
 
-class _Lines:
-    __slots__ = ("_monitor", "_quiet", "_service", "_tail", "_timer")
+class Wanted:
+    """What the plugin's options ask for. Raises PluginError for a bad one."""
 
-    def __init__(self, monitor: Monitor, service: str) -> None:
-        self._monitor = monitor
-        self._service = service
-        self._tail = b""
-        self._quiet = b""
-        self._timer: TimerHandle | None = None
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self.chunks = _choice("chunks", options.get("chunks", "no"), ("yes", "no"))
+        self.cr = _choice("cr", options.get("cr", "keep"), ("keep", "last"))
+        self.goes_on = _goes_on(options.get("join"))
+        self.longest = _longest(options.get("longest"))
+        self.rate = _rate(options.get("rate"))
+        if self.chunks == "yes" and set(options) != {"chunks"}:
+            raise PluginError("logs: chunks are sent as they are: no other option")
 
-    def data(self, data: bytes) -> None:
-        """Send all whole lines, keep the tail."""
-        if self._tail:
-            data = self._tail + data
-        end = data.rfind(b"\n") + 1
-        if len(data) > _LONGEST:
-            end = self._send_long(data, end)
-        elif end:
-            self._monitor.send_lines(self._service, data[:end])
-        self._tail = data[end:]
-        if self._tail and self._timer is None:
-            self._watch_tail()
+    def stream(self, monitor: Monitor, service: str) -> Chunks | Lines:
+        """Return what takes one stream's data; what is not asked for costs nothing."""
+        if self.chunks == "yes":
+            return Chunks(monitor, service)
+        out: Out = Straight(monitor, service)
+        if self.goes_on is not None:
+            from forza._joined import Joined
 
-    def flush(self) -> None:
-        """Send an unfinished line as it is."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._tail:
-            self._monitor.send_lines(self._service, self._tail)
-            self._tail = b""
+            out = Joined(monitor.loop, out, self.goes_on, self.longest)
+        if self.cr == "last":
+            from forza._rewritten import LastState
 
-    def _send_long(self, data: bytes, end: int) -> int:
-        """Send pieces of at most 64 KiB each; return where the tail begins."""
-        start = 0
-        while len(data) - start > _LONGEST:
-            newline = data.rfind(b"\n", start, start + _LONGEST) + 1
-            cut = newline or whole(data, start + _LONGEST)
-            self._monitor.send_lines(self._service, data[start:cut])
-            start = cut
-        if end > start:
-            self._monitor.send_lines(self._service, data[start:end])
-        return max(start, end)
+            out = LastState(out)
+        if self.rate is not None:
+            from forza._rate import Rate
 
-    def _watch_tail(self) -> None:
-        self._quiet = self._tail
-        self._timer = self._monitor.loop.call_later(_QUIET, self._check_tail)
-
-    def _check_tail(self) -> None:
-        self._timer = None
-        if self._tail is self._quiet:
-            self.flush()
-        elif self._tail:
-            self._watch_tail()
-        self._quiet = b""
+            out = Rate(monitor, service, out, *self.rate)
+        return Lines(monitor.loop, out, self.longest)
 
 
-class _Chunks:
-    __slots__ = ("_monitor", "_service", "_tail")
-
-    def __init__(self, monitor: Monitor, service: str) -> None:
-        self._monitor = monitor
-        self._service = service
-        self._tail = b""
-
-    def data(self, data: bytes) -> None:
-        """Send what was read, but for a character that has only begun."""
-        data = self._tail + data
-        end = whole(data, len(data))
-        self._tail = data[end:]
-        self._send(data[:end])
-
-    def flush(self) -> None:
-        """Send a character that was never finished."""
-        self._send(self._tail)
-        self._tail = b""
-
-    def _send(self, data: bytes) -> None:
-        if data:
-            text = data.decode(errors="replace")
-            self._monitor.send(self._service, 1.0, text)
+def _choice(name: str, text: str, choices: tuple[str, str]) -> str:
+    if text not in choices:
+        raise PluginError(f"logs: {name} must be {' or '.join(choices)}, not '{text}'")
+    return text
 
 
-def whole(data: bytes, end: int) -> int:
-    """Return `end`, or up to three bytes less where it would cut a UTF-8 character."""
-    for back in range(1, min(4, end) + 1):
-        byte = data[end - back]
-        if byte & 0xC0 == 0x80:  # a continuation: the character began before
-            continue
-        length = 1 if byte < 0xC0 else 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-        return end - back if length > back else end
-    return end
+def _longest(text: str | None) -> int:
+    if text is None:
+        return LONGEST
+    from forza._options import size
+
+    value = size("logs-longest", text)
+    if not _SHORTEST <= value <= _MOST:
+        raise PluginError(f"logs: longest must be from {_SHORTEST} to 1M, not '{text}'")
+    return value
+
+
+def _goes_on(text: str | None) -> Callable[[bytes], object] | None:
+    if text is None:
+        return None
+    if text == "indent":
+        return _is_indented
+    import re
+
+    try:
+        # Not of text: lines may have bytes that are none.
+        return re.compile(text.encode()).match
+    except (re.error, ValueError) as error:
+        raise PluginError(
+            f"logs: join must be 'indent' or a regular expression,"
+            f" not '{text}': {error}"
+        ) from None
+
+
+def _is_indented(line: bytes) -> bool:
+    return line.startswith((b" ", b"\t"))
+
+
+def _rate(text: str | None) -> tuple[float, int] | None:
+    if text is None:
+        return None
+    lines, colon, burst = text.partition(":")
+    most = burst if colon else lines
+    plain = all(t.isascii() and t.isdigit() and len(t) < 10 for t in (lines, most))
+    if not plain or not int(lines) or not int(most):
+        raise PluginError(
+            f"logs: rate must be LINES or LINES:BURST, as 100 or 100:1000, not '{text}'"
+        )
+    return float(lines), int(most)

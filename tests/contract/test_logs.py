@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,6 +77,111 @@ def test_unfinished_line(forza: Forza) -> None:
     ended = forza.run("--", "printf", "one\ntwo")
     described = [event["description"] for event in ended.of("logs/stdout")]
     assert described == ["one\n", "two"]
+
+
+def test_paced_flood(lean_forza: Forza) -> None:
+    """200,000 lines in two seconds: all have left within a second of the app's end."""
+    script = (
+        "import os, time\n"
+        "begun = time.monotonic()\n"
+        "for n in range(200):\n"
+        "    numbers = range(n * 1000, n * 1000 + 1000)\n"
+        "    lines = b''.join(b'line %d\\n' % i for i in numbers)\n"
+        "    while lines:\n"
+        "        lines = lines[os.write(1, lines):]\n"
+        "    time.sleep(max(0, begun + n / 100 - time.monotonic()))\n"
+    )
+    with MetricsServer(parse=False) as server:
+        # What has not left in this time is counted on stderr.
+        ended = lean_forza.run(
+            *("-h", server.address, "--flush-timeout", 1, "--"),
+            *(sys.executable, "-S", "-c", script),
+        )
+        server.wait_closed()
+        data = server.data
+    assert ended.status == 0
+    assert "not delivered" not in ended.stderr
+    assert b'"telemetry/dropped"' not in data
+    assert data.count(b'"service":"logs/stdout"') == 200_000
+    at = [data.index(b'"description":"line %d\\n"' % n) for n in range(0, 200_000, 777)]
+    assert at == sorted(at)
+    assert b'"service":"health/process/exit"' in data.splitlines()[-1]
+
+
+def test_long_line(forza: Forza) -> None:
+    """The pieces of a long line count themselves, and say that there is more."""
+    ended = forza.run(
+        *("--logs-longest", "1K", "--", sys.executable, "-S", "-c"),
+        "print('short'); print('x' * 2500); print('end')",
+    )
+    events = ended.of("logs/stdout")
+    told = [(e["meta"].get("part"), e["meta"].get("more")) for e in events]
+    assert told == [(None, None), (1, True), (2, True), (3, None), (None, None)]
+    sizes = [len(event["description"]) for event in events]
+    assert sizes == [6, 1024, 1024, 453, 4]
+
+
+def test_progress_bar(forza: Forza) -> None:
+    """Of a line that is written over and over, only its last state is told."""
+    script = "printf '\\r1 %%\\r50 %%\\r100 %%\\nand on\\n'"
+    ended = forza.run("--logs-cr", "last", "--", "sh", "-c", script)
+    events = ended.of("logs/stdout")
+    assert [event["description"] for event in events] == ["100 %\n", "and on\n"]
+    assert events[0]["meta"]["overwritten"] == len("\r1 %\r50 %\r")
+
+
+def test_stack_trace(forza: Forza) -> None:
+    """With `--logs-join` a trace of Python's is one event."""
+    script = "def f(): raise ValueError('no')\nf()"
+    pattern = r"\s|Traceback|\w+Error\b"
+    ended = forza.run(
+        *("--logs-join", pattern, "--", sys.executable, "-c", f"print('on')\n{script}")
+    )
+    assert ended.status == 1
+    (trace,) = ended.of("logs/stderr")
+    assert trace["description"].startswith("Traceback (most recent call last):\n")
+    assert trace["description"].endswith("\nValueError: no\n")
+    assert ended.text("logs/stdout") == "on\n"
+
+
+def test_rate_limit(forza: Forza) -> None:
+    """What is over the rate is counted, for each stream, before the exit is told."""
+    script = "for n in range(1000): print(n)\nimport sys; print('err', file=sys.stderr)"
+    ended = forza.run(
+        *("--logs-rate", "1:10", "--", sys.executable, "-S", "-c", script)
+    )
+    lines = ended.of("logs/stdout")
+    dropped = ended.of("telemetry/dropped")
+    assert len(lines) >= 10
+    assert len(lines) + sum(event["metric"] for event in dropped) == 1000
+    assert {event["meta"]["reason"] for event in dropped} == {"rate limit"}
+    assert {event["meta"]["stream"] for event in dropped} == {"logs/stdout"}
+    left = sum(event["meta"]["bytes"] for event in dropped)
+    assert left + len(ended.text("logs/stdout")) == sum(
+        len(f"{n}\n") for n in range(1000)
+    )
+    assert ended.text("logs/stderr") == "err\n"
+    assert ended.events[-1]["service"] == "health/process/exit"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--logs-longest", "0"),
+        ("--logs-join", "("),
+        ("--logs-rate", "fast"),
+        ("--logs-cr", "never"),
+        ("--legacy-chunks", "--logs-cr", "last"),
+    ],
+    ids=" ".join,
+)
+def test_bad_option(lean_forza: Forza, words: tuple[str, ...]) -> None:
+    """A bad option is named in one line, and nothing runs."""
+    ended = lean_forza.run(*words, "--", "echo", "ran")
+    assert ended.status == 2
+    assert ended.stdout == b""
+    assert ended.stderr.count("\n") == 1
+    assert ended.stderr.startswith("forza: ")
 
 
 def test_prompt(forza: Forza, server: MetricsServer) -> None:

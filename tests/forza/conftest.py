@@ -303,5 +303,13 @@ class Wire:
     def send_lines(self, service: str, data: bytes) -> None:
         self.batches.append(self.encoder.lines(service, data))
 
-    def send(self, service: str, metric: float, description: str) -> None:
-        self.batches.append(self.encoder.event(service, metric, description))
+    def send(
+        self,
+        service: str,
+        metric: float,
+        description: str | None = None,
+        meta: Mapping[str, object] | None = None,
+        *,
+        lifecycle: bool = False,
+    ) -> None:
+        self.batches.append(self.encoder.event(service, metric, description, meta))

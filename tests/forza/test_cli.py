@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import forza
 from forza import cli, sinks
 from forza._help import TEXT
-from forza._options import FLAGS, OTHERS, SETTINGS
+from forza._options import FLAGS, OTHERS, PLUGINS, SETTINGS
 from forza.plugins import ALL
 
 COMMAND = ("node", "app.js")
@@ -137,6 +137,7 @@ def test_settings(options: str, settings: dict[str, object]) -> None:
         ),
         ("--cpu-interval 5 --cpu-interval 6", ALL, {"cpu": {"interval": "5"}}),
         ("--legacy-chunks", ALL, {"logs": {"chunks": "yes"}}),
+        ("--logs-rate 10 --logs-rate 20", ALL, {"logs": {"rate": "10"}}),
         (
             "--disk-path / --plugin my.mod:Disk --disk-a-b=c",
             ("my.mod:Disk",),
@@ -266,10 +267,12 @@ def test_any_words(argv: list[str]) -> None:
 
 def test_help_is_complete() -> None:
     """Each option is in the help, and the help has no other."""
-    plugins = {"--cpu-interval", "--start-timeout"}
+    logs = {f"--logs-{name}" for name in PLUGINS["logs"] if name != "chunks"}
+    plugins = {"--cpu-interval", "--start-timeout", *logs}
     told = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
     known = set(LONG)
     assert told - plugins == known
+    assert logs <= told
     assert set(re.findall(r"  (-\w),", TEXT)) == set(cli._SHORT)
     for name in ALL:
         assert name in TEXT
