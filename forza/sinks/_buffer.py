@@ -53,8 +53,8 @@ if TYPE_CHECKING:
         def events(self) -> int:
             """Count the events held, and those that they announce as dropped."""
 
-        def close(self) -> None:
-            """Close what it has open, and keep on disk what is meant to stay there."""
+        def close(self) -> int:
+            """Keep on disk what is meant to stay there; count the events lost."""
 else:
     from _collections import deque  # without the Python half of `collections`
 
@@ -62,12 +62,16 @@ else:
 _OVERHEAD = 128
 
 
+BUFFER_FULL = "buffer full"
+
+
 class Dropped:
-    """What had to be dropped: how many events, their bytes, and since when."""
+    """What had to be dropped: how many events, their bytes, since when, and why."""
 
-    __slots__ = ("bytes", "count", "since")
+    __slots__ = ("bytes", "count", "reason", "since")
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str = BUFFER_FULL) -> None:
+        self.reason = reason
         self.count = 0
         self.bytes = 0
         self.since = round(time(), 3)
@@ -155,11 +159,13 @@ class Buffer:
         """Count the events held, and those that they announce as dropped."""
         return sum(map(events_in, (*self._out, *self._kept, *self._queue)))
 
-    def close(self) -> None:
-        """Free what it holds."""
+    def close(self) -> int:
+        """Free what it holds, and count the events that are lost by that."""
+        lost = self.events()
         for part in (self._out, self._kept, self._queue):
             part.clear()
         self.size = self.waiting = 0
+        return lost
 
     def _drop(self, batch: bytes, lifecycle: bool | Dropped) -> None:
         self.size -= len(batch) + _OVERHEAD

@@ -214,7 +214,7 @@ class Stream:
                 meta={
                     "bytes": dropped.bytes,
                     "since": dropped.since,
-                    "reason": "buffer full",
+                    "reason": dropped.reason,
                     "sink": self._name,
                 },
                 lifecycle=True,
