@@ -159,10 +159,10 @@ def _check_files(settings: dict[str, Any]) -> None:
         prepare(path)
     for url in settings["to"]:
         if url.startswith("file:"):
-            from forza.sinks import file_path
-            from forza.sinks.file import check_append
+            from forza.sinks import file_options
+            from forza.sinks._logfile import check_append
 
-            check_append(file_path(url[5:]))
+            check_append(file_options(url)[0])
 
 
 def load_runtime() -> Runtime:
@@ -190,7 +190,7 @@ def _run(
 
     make_loop, lean = runtime
     loop = make_loop()
-    loop.set_exception_handler(_say_trouble)
+    loop.set_exception_handler(say_trouble)
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
     for signum in _STOPPING:
         # nohup means it
@@ -206,7 +206,7 @@ def _run(
     return task.result()
 
 
-def _say_trouble(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
+def say_trouble(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
     """Say what a callback raised in one line; the loop's own way loads `logging`."""
     error = context.get("exception")
     reason = f": {type(error).__name__}: {error}" if error is not None else ""

@@ -70,6 +70,10 @@ def _resume(role: str, state: tuple[Any, ...]) -> NoReturn:
         from forza import _keeper
 
         _keeper.keep(*state)
+    if role == "listen":
+        from forza import listen
+
+        listen.serve(*state)
     from forza import _program
 
     _program.leave(*state)

@@ -29,6 +29,10 @@ _SEE = "; try 'forza --help'"
 def main() -> None:
     """Run the program: the entry point of the script `forza`. Does not return."""
     argv = sys.argv[1:]
+    if argv[:1] == ["listen"]:
+        from forza.listen import main as listen
+
+        listen(argv[1:])
     try:
         shown = asked_for(argv)
         args, settings = ((), {}) if shown else parse(argv)

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 1337
+DEFAULT_KEEP = 5
+MOST_KEPT = 999
+SMALLEST_FILE = 64 * 1024
 SCHEMES = ("tcp", "file", "stdout")
 
 
@@ -41,8 +44,8 @@ def check(url: str) -> None:
         raise UsageError(f"cannot send to '{url}': it must begin with one of {known}")
     if scheme == "tcp":
         servers(rest)
-    elif scheme == "file" and not file_path(rest):
-        raise UsageError(f"cannot send to '{url}': it names no file")
+    elif scheme == "file":
+        file_options(url)
     elif scheme == "stdout" and rest.strip("/"):
         raise UsageError(f"cannot send to '{url}': nothing may follow 'stdout:'")
 
@@ -62,15 +65,40 @@ def open_sink(url: str, monitor: Monitor, limit: int) -> Sink:
     if scheme == "file":
         from forza.sinks.file import open_file
 
-        return open_file(monitor, url, file_path(rest), queue)
+        return open_file(monitor, url, queue)
     from forza.sinks.file import open_stdout
 
     return open_stdout(monitor, queue)
 
 
-def file_path(rest: str) -> str:
-    """Return the path in `file:PATH` or `file:///PATH`."""
-    return rest[2:] if rest.startswith("///") else rest
+def file_options(url: str) -> tuple[str, int, int]:
+    """Return the path in `file:PATH[?max=BYTES&keep=N]`, and the two: 0 is no limit.
+
+    The path may begin with `///`. Raises UsageError.
+    """
+    path, mark, query = url.partition(":")[2].partition("?")
+    path = path[2:] if path.startswith("///") else path
+    most, keep = 0, DEFAULT_KEEP
+    if not path:
+        raise UsageError(f"cannot send to '{url}': it names no file")
+    if mark:
+        from forza._options import size
+
+        for part in query.split("&"):
+            name, _, value = part.partition("=")
+            if name == "max":
+                most = size("to file: max", value)
+            elif name == "keep" and value.isdigit() and 0 < int(value) <= MOST_KEPT:
+                keep = int(value)
+            elif name == "keep":
+                raise UsageError(f"keep in '{url}' must be from 1 to {MOST_KEPT}")
+            else:
+                raise UsageError(
+                    f"cannot send to '{url}': '{part}' is none of max=BYTES, keep=N"
+                )
+    if most and most < SMALLEST_FILE:
+        raise UsageError(f"max in '{url}' must be at least 64K")
+    return path, most, keep
 
 
 def servers(rest: str) -> list[tuple[str, int]]:

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import os
-from stat import S_ISFIFO, S_ISREG
+from stat import S_ISREG
 
-from forza._errors import SinkError
 from forza._wait import settle, wait
+from forza.sinks import file_options
+from forza.sinks._logfile import LogFile
 from forza.sinks._stream import Stream
 
 TYPE_CHECKING = False
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forza._monitor import Monitor
+
+    Render = Callable[[bytes], bytes]
+    Write = Callable[[int, bytes | memoryview], int]
     from forza.sinks._buffer import Queue
 
 _STDOUT = 1
@@ -43,8 +47,8 @@ class Descriptor:
         name: str,
         fd: int,
         queue: Queue,
-        render: Callable[[bytes], bytes] | None = None,
-        write: Callable[[int, bytes | memoryview], int] = os.write,
+        render: Render | None = None,
+        write: Write = os.write,
     ) -> None:
         self.name = name
         self._monitor = monitor
@@ -87,33 +91,21 @@ class Descriptor:
         return left
 
 
-def open_file(monitor: Monitor, name: str, path: str, queue: Queue) -> Descriptor:
+def open_file(monitor: Monitor, url: str, queue: Queue) -> Descriptor:
     """Append to a file."""
-    return Descriptor(monitor, name, open_append(path), queue)
-
-
-def check_append(path: str) -> None:
-    """Raise SinkError if a file can't be opened; leave a FIFO's reader in peace."""
-    try:
-        if S_ISFIFO(os.stat(path).st_mode):
-            return
-    except OSError:
-        pass
-    os.close(open_append(path))
-
-
-def open_append(path: str) -> int:
-    """Open a file, made (0644) if it is not there. Raises SinkError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    try:
-        return os.open(path, flags, 0o644)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SinkError(f"cannot write to {path}: {reason}") from error
+    file = LogFile(*file_options(url), monitor.say)
+    return Descriptor(monitor, url, file.fd, queue, None, file.write)
 
 
 def open_stdout(monitor: Monitor, queue: Queue) -> Descriptor:
     """Write events to standard output: readable on a terminal, else as they are."""
+    fd, render, write = stdout()
+    return Descriptor(monitor, "stdout:", fd, queue, render, write)
+
+
+def stdout() -> tuple[int, Render | None, Write]:
+    """Return how to write to standard output without waiting, and without disturbing
+    those who share it: a descriptor, what makes events readable, and what writes."""
     render = None
     if os.isatty(_STDOUT):
         from forza._readable import Renderer
@@ -121,10 +113,10 @@ def open_stdout(monitor: Monitor, queue: Queue) -> Descriptor:
         render = Renderer(colour=not os.environ.get("NO_COLOR")).render
     fd = _reopened()
     if fd is not None:
-        return Descriptor(monitor, "stdout:", fd, queue, render)
+        return fd, render, os.write
     from forza._write import write_now
 
-    return Descriptor(monitor, "stdout:", _STDOUT, queue, render, write_now)
+    return _STDOUT, render, write_now
 
 
 def _reopened() -> int | None:

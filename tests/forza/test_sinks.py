@@ -92,11 +92,31 @@ def test_bad_url(url: str) -> None:
     assert url in str(caught.value)
 
 
-def test_file_path() -> None:
-    """Both ways to write a file's URL mean the same."""
-    assert sinks.file_path("a/b") == "a/b"
-    assert sinks.file_path("/a") == "/a"
-    assert sinks.file_path("///a") == "/a"
+def test_file_options() -> None:
+    """Both ways to write a file's URL mean the same; it may be told to rotate."""
+    assert sinks.file_options("file:a/b") == ("a/b", 0, 5)
+    assert sinks.file_options("file:/a") == ("/a", 0, 5)
+    assert sinks.file_options("file:///a") == ("/a", 0, 5)
+    assert sinks.file_options("file:a?max=10M") == ("a", 10 << 20, 5)
+    assert sinks.file_options("file:a?keep=2&max=64K") == ("a", 64 << 10, 2)
+
+
+@pytest.mark.parametrize(
+    ("query", "culprit"),
+    [
+        ("max=1", "64K"),
+        ("max=x", "'x'"),
+        ("keep=0", "keep"),
+        ("keep=1000", "keep"),
+        ("size=1M", "size=1M"),
+        ("", "''"),
+    ],
+)
+def test_bad_file_options(query: str, culprit: str) -> None:
+    """A slip in a file's URL is found before anything runs, and named."""
+    with pytest.raises(forza.UsageError) as caught:
+        sinks.check(f"file:a?{query}")
+    assert culprit in str(caught.value)
 
 
 # TCP.
@@ -936,7 +956,7 @@ def test_fifo(run: Run, tmp_path: Path, pace: str) -> None:
     async def main() -> None:
         reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         owner = Owner()
-        sink = open_file(owner, f"file:{path}", str(path), Buffer(LIMIT))
+        sink = open_file(owner, f"file:{path}", Buffer(LIMIT))
         owner.sink = sink
         if pace == "fast":
             owner.send("n", 1)

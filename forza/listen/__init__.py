@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Run `forza listen`: a receiver that stores events once and acknowledges them."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from forza._errors import (
+    EXIT_PORT,
+    EXIT_SETUP,
+    EXIT_USAGE,
+    ForzaError,
+    PortError,
+    SinkError,
+    UsageError,
+)
+from forza._stage import replace
+from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, file_options, port, server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from _socket import socket
+    from asyncio import AbstractEventLoop
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from forza.listen._output import Output
+else:
+    import _signal as signal
+
+EXIT_STORE = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SEE = "; try 'forza listen --help'"
+_BACKLOG = 1024
+# Each connection is a descriptor; some are needed for other things.
+_MOST_CONNECTIONS = 20_000
+_SPARE_DESCRIPTORS = 32
+
+
+def main(argv: Sequence[str]) -> NoReturn:
+    """Run the receiver to its end; `argv` is what follows `listen`."""
+    try:
+        given = parse(argv)
+    except UsageError as error:
+        sys.stderr.write(f"forza: {error}\n")
+        code = EXIT_PORT if isinstance(error, PortError) else EXIT_USAGE
+        raise SystemExit(code) from None
+    if given is None:
+        from forza.listen._help import TEXT
+
+        print(TEXT, end="")  # noqa: T201
+        raise SystemExit(0)
+    replace("listen", *given)
+    serve(*given)
+
+
+def parse(argv: Sequence[str]) -> tuple[str, int, str] | None:
+    """Return host, port and URL; None if help is wanted. Raises UsageError."""
+    host, url = "", ""
+    number: int | None = None
+    words = list(reversed(argv))
+    while words:
+        word = words.pop()
+        name, equals, value = word.partition("=")
+        if word == "--help":
+            return None
+        if name in ("--to", "--port", "-p"):
+            if not equals:
+                if not words:
+                    raise UsageError(f"option {word} needs a value{_SEE}")
+                value = words.pop()
+            if url if name == "--to" else number is not None:
+                raise UsageError(f"option {name} is given twice{_SEE}")
+            if name == "--to":
+                url = _checked(value)
+            else:
+                number = _port(value)
+        elif word.startswith("-"):
+            raise UsageError(f"unknown option {word}{_SEE}")
+        elif host or number is not None:
+            raise UsageError(f"too many addresses: '{word}'{_SEE}")
+        elif word.isdigit():
+            number = _port(word)
+        else:
+            host, found = server(word)
+            number = found or DEFAULT_PORT
+    if number is None:
+        number = DEFAULT_PORT
+    return host or DEFAULT_HOST, number, url or "stdout:"
+
+
+def _port(text: str) -> int:
+    return 0 if text == "0" else port(text)  # any that is free
+
+
+def _checked(url: str) -> str:
+    if url.startswith("file:"):
+        file_options(url)
+    elif url not in ("stdout:", "stdout://"):
+        raise UsageError(f"cannot store in '{url}': it must be file:PATH or stdout:")
+    return url
+
+
+def serve(host: str, number: int, url: str) -> NoReturn:
+    """Listen until a signal says to stop; leave with a status."""
+    from forza._program import load_runtime, open_stdio, say
+
+    open_stdio()
+    # They wait until the loop runs, which would not hear them before.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        listeners = listen(host, number)
+        make_loop, _ = load_runtime()
+        loop = make_loop()
+        output = open_output(loop, url)
+    except ForzaError as error:
+        say(str(error))
+        os._exit(EXIT_SETUP)
+    _run(loop, listeners, output)
+
+
+def listen(host: str, number: int) -> list[socket]:
+    """Open a socket for every address of a host. Raises SinkError."""
+    from _socket import (
+        AF_INET6,
+        AI_PASSIVE,
+        IPPROTO_IPV6,
+        IPV6_V6ONLY,
+        SO_REUSEADDR,
+        SOCK_STREAM,
+        SOL_SOCKET,
+        getaddrinfo,
+        socket,
+    )
+
+    listeners: list[socket] = []
+    name = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+    try:
+        found = getaddrinfo(host.encode(), number, 0, SOCK_STREAM, 0, AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            listener = socket(family, kind, protocol)
+            listener.setblocking(False)
+            listener.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+            if family == AF_INET6:
+                listener.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, int(host != "::"))
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+            listeners.append(listener)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SinkError(f"cannot listen on {name}: {reason.lower()}") from error
+    return listeners
+
+
+def open_output(loop: AbstractEventLoop, url: str) -> Output:
+    """Open where events go. Raises SinkError."""
+    from forza._program import say
+    from forza.listen._output import FileOutput, Output
+    from forza.sinks.file import stdout
+
+    if url.startswith("file:"):
+        return FileOutput(loop, *file_options(url), say)
+    fd, render, write = stdout()
+    return Output(loop, "stdout", fd, say, write, render)
+
+
+def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> NoReturn:
+    from forza._program import say, say_trouble
+    from forza.listen._server import Server
+
+    outcome: list[OSError | None] = []
+
+    def closed(error: OSError | None) -> None:
+        outcome.append(error)
+        loop.stop()
+
+    loop.set_exception_handler(say_trouble)
+    most = _raise_limit() - _SPARE_DESCRIPTORS
+    server = Server(loop, listeners, output, most, closed)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, server.stop)
+    reopen = getattr(output, "reopen", server.stop)
+    loop.add_signal_handler(signal.SIGHUP, reopen)
+    host, number = listeners[0].getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    loop.call_soon(say, f"listening on {shown}:{number}, events go to {output.name}")
+    loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
+    loop.run_forever()
+    error = outcome[0]
+    if error is None:
+        output.close()
+    else:
+        reason = os.strerror(error.errno or 0).lower()
+        say(f"cannot write to {output.name}: {reason}")
+    counts = {
+        "stored": server.stored,
+        "repeated": server.repeats,
+        "not of forza": server.foreign,
+        "cut off": server.torn,
+    }
+    say(
+        ", ".join(
+            f"{count} {name}"
+            for name, count in counts.items()
+            if count or name == "stored"
+        )
+    )
+    os._exit(EXIT_STORE if error is not None else 0)
+
+
+def _raise_limit() -> int:
+    """Ask for as many descriptors as we may have, within reason; return how many."""
+    from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit, setrlimit
+
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    most = _MOST_CONNECTIONS if hard == RLIM_INFINITY else min(hard, _MOST_CONNECTIONS)
+    if soft < most:
+        setrlimit(RLIMIT_NOFILE, (most, hard))
+    return max(soft, most) if soft != RLIM_INFINITY else most
