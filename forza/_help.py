@@ -12,7 +12,7 @@ examples:
   forza -- node app.js                          show events on this terminal
   forza -- node app.js > events.ndjson          as JSON, if it is no terminal
   forza -h 127.0.0.1 -p 1337 -- node app.js     send them to a server
-                                                (try it: nc -k -l 1337)
+                                                (there: forza listen, or nc -k -l 1337)
   forza -h a.example:1337 -h b.example:1337 -- node app.js
                                                 if one fails, the next takes over
   forza --to tcp:a:1337 --to file:/var/log/app.ndjson -- node app.js
@@ -22,7 +22,8 @@ where events go (default: standard output):
   -h, --host [HOST[:PORT]]  a metrics server (default 127.0.0.1); repeat it to name
                             servers that stand in for each other
   -p, --port PORT           the port of the hosts before it (default 1337)
-      --to URL              tcp:HOST:PORT[,HOST:PORT...], file:PATH or stdout:;
+      --to URL              tcp:HOST:PORT[,HOST:PORT...], udp:HOST:PORT, stdout: or
+                            file:PATH[?max=BYTES&keep=N] (a full file becomes PATH.1);
                             repeat it to send everything to each
       --buffer BYTES        hold back so much for a server that is away (default 1M);
                             when full, the oldest logs go first, and are counted
