@@ -52,6 +52,8 @@ class Process:
         else:
             reason = "exit" if self._spawned else _SET_UP.get(exit_status, "exit")
             meta = {"code": exit_status, "reason": reason}
+        if self._monitor.failure is not None:
+            meta["reason"] = self._monitor.failure
         self._monitor.send("health/process/exit", 1.0, str(code), meta, lifecycle=True)
 
 
