@@ -112,15 +112,11 @@ def test_low_port_behind_npm(
     assert meta["asked"] == 80
 
 
-@pytest.mark.parametrize("policy", ["rr", "none"])
-def test_low_port_of_a_cluster(
-    lean_forza: Forza, server: MetricsServer, policy: str
-) -> None:
+def test_low_port_of_a_cluster(lean_forza: Forza, server: MetricsServer) -> None:
     """The workers of node's cluster accept the port that they share."""
     program = lean_forza.start(
         *("-h", server.address, "--", "node", CHILDREN / "cluster.js", 80),
         stdin=subprocess.PIPE,
-        env={"NODE_CLUSTER_SCHED_POLICY": policy},
         **PLAIN,
     )
     (start,) = server.wait_for("health/process/start")
