@@ -44,29 +44,34 @@ class NativeBuildHook(BuildHookInterface[Any]):
 
     def _compile(self, source: Path) -> Path | None:
         target = _target(source)
-        shared = ["-shared", "-fPIC"] if target.suffix == ".so" else []
-        made = target.with_name(f"{target.name}.{os.getpid()}")
-        command = [
-            *shlex.split(os.environ.get("CC") or "cc"),
-            *FLAGS,
-            *shared,
-            *shlex.split(os.environ.get("CFLAGS", "")),
-            *("-o", str(made), str(source)),
-            *(["-ldl"] if shared else []),
-        ]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        except (OSError, subprocess.CalledProcessError) as error:
-            made.unlink(missing_ok=True)
-            reason = getattr(error, "stderr", None) or str(error)
-            self.app.display_warning(
-                f"forza: {source.name} is left out, since it cannot be compiled "
-                f"({reason.strip()})"
-            )
-            return None
-        # Whoever runs the one of before goes on with that.
-        made.replace(target)
-        return target
+        # A static program starts in half the time, and heeds no LD_PRELOAD that is
+        # meant for the app. Not every system has the libraries for it.
+        shared = target.suffix == ".so"
+        ways = [["-shared", "-fPIC"]] if shared else [["-static"], []]
+        for way in ways:
+            made = target.with_name(f"{target.name}.{os.getpid()}")
+            command = [
+                *shlex.split(os.environ.get("CC") or "cc"),
+                *FLAGS,
+                *way,
+                *shlex.split(os.environ.get("CFLAGS", "")),
+                *("-o", str(made), str(source)),
+                *(["-ldl"] if shared else []),
+            ]
+            try:
+                subprocess.run(command, check=True, capture_output=True, text=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                made.unlink(missing_ok=True)
+                reason = getattr(error, "stderr", None) or str(error)
+                continue
+            # Whoever runs the one of before goes on with that.
+            made.replace(target)
+            return target
+        self.app.display_warning(
+            f"forza: {source.name} is left out, since it cannot be compiled "
+            f"({reason.strip()})"
+        )
+        return None
 
 
 def _target(source: Path) -> Path:

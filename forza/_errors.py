@@ -7,7 +7,11 @@ from __future__ import annotations
 # What forza leaves with when it could not do its work; docs/exit-codes.md has all.
 EXIT_USAGE = 2
 EXIT_PORT = 3
+EXIT_CWD = 122
+EXIT_USER = 123
 EXIT_SETUP = 125
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
 
 
 class ForzaError(Exception):
@@ -31,4 +35,30 @@ class SinkError(ForzaError):
 
 
 class SpawnError(ForzaError, OSError):
-    """The child could not be started; `errno` says why, as libuv's `uv_spawn`."""
+    """The child could not be started; `errno` says why, as libuv's `uv_spawn`.
+
+    `step` is what failed: `exec`, `cwd`, `user`, or `fork` for the lack of a process.
+    """
+
+    step = "exec"
+
+    @property
+    def code(self) -> int:
+        """What forza leaves with."""
+        if self.step == "cwd":
+            return EXIT_CWD
+        if self.step == "user":
+            return EXIT_USER
+        if self.step == "fork":
+            return EXIT_SETUP
+        missing = self.errno in (2, 20)  # ENOENT, ENOTDIR
+        return EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
+
+    @property
+    def reason(self) -> str:
+        """The reason in the exit event."""
+        if self.step in ("cwd", "user"):
+            return f"bad {self.step}"
+        if self.step == "fork":
+            return "no process"
+        return "not found" if self.code == EXIT_NOT_FOUND else "not executable"

@@ -14,8 +14,8 @@ from forza._hooks import Hooks
 from forza._host import host_name
 from forza._ipc import Channel
 from forza._pipe import Pipe
-from forza._process import Exit, Process, ProcessOptions, spawn
-from forza._wait import Timers, settle
+from forza._process import Exit, Process, ProcessOptions
+from forza._wait import Timers, settle, wait
 from forza.sinks import open_sink
 
 TYPE_CHECKING = False
@@ -40,7 +40,9 @@ FLUSH_TIMEOUT = 5.0
 BUFFER = 1024 * 1024
 # After the child's end, a grandchild may still hold its output open: wait this long.
 _DRAIN = 1.0
-_TERM, _KILL = 15, 9
+# What was killed is gone by then, unless the kernel itself holds it.
+_KILLED = 2.0
+_TERM, _KILL, _CONT = 15, 9, 18
 
 
 class Monitor:
@@ -52,7 +54,8 @@ class Monitor:
     `to` are sink URLs (default: events to standard output), `plugins` names or
     `module:attr` (default: all seven), `plugin_options` a mapping from a plugin's
     name to its options. `flush_timeout` bounds how long the last events may take to
-    leave, `buffer` the bytes held back for each sink that is away.
+    leave, `buffer` the bytes held back for each sink that is away. `stop_signal` is
+    what asks the app to end, if not SIGTERM.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Monitor:
         app_name: str | None = None,
         start_log: str | None = None,
         grace: float = GRACE,
+        stop_signal: int = _TERM,
         flush_timeout: float = FLUSH_TIMEOUT,
         buffer: int = BUFFER,
         env: Mapping[str, str] | None = None,
@@ -86,8 +90,9 @@ class Monitor:
         self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
         self.process = process
         self.ended: Exit | None = None
-        self.failure: str | None = None
         self.silent = False
+        # Whether what has lost its parents to this process can only be the app's.
+        self.adopts = False
         self._tree: Tree | None = None
         self.start_log = start_log
         self._to = tuple(to)
@@ -96,6 +101,10 @@ class Monitor:
         self._host = hostname or host_name()
         self._app = (app_user, app_name) if app_user and app_name else None
         self._grace = grace
+        self._stop_signal = stop_signal
+        self._why: str | None = None
+        self._killed = ""
+        self._oom_kills = -1
         self._flush_timeout = flush_timeout
         self._buffer = buffer
         self._say = say
@@ -165,11 +174,6 @@ class Monitor:
         return self._timers.every(seconds)
 
     @property
-    def has_app(self) -> bool:
-        """Say whether a platform runs the app: it has named its user and the app."""
-        return self._app is not None
-
-    @property
     def bytes_read(self) -> int:
         """How much the app has written so far."""
         return sum(pipe.bytes_read for pipe in self._pipes)
@@ -182,12 +186,6 @@ class Monitor:
         from logging import getLogger
 
         getLogger("forza").log(30 if problem else 20, text)  # WARNING, INFO
-
-    def fail(self, reason: str, signum: int = _TERM) -> None:
-        """End the app, as `stop` does; `reason` is what its exit event says."""
-        if self.ended is None and self._kill_timer is None:
-            self.failure = reason
-            self.stop(signum)
 
     # What its owner uses.
 
@@ -227,6 +225,8 @@ class Monitor:
         self._hooks.call("process_options", self.options)
         try:
             if self.process is None:
+                from forza._spawn import spawn
+
                 self.process = spawn(self.options)
         except SpawnError as error:
             await self._spawn_failed(error)
@@ -245,11 +245,12 @@ class Monitor:
         await done
         return self._done.result()
 
-    def stop(self, signum: int = _TERM) -> None:
-        """Ask the app to end: a signal, the grace period, SIGKILL.
+    def stop(self, signum: int | None = None, reason: str | None = None) -> None:
+        """Ask the app to end: a signal, the grace period, SIGKILL for all of its tree.
 
         A second call does not wait for the rest of the grace period; one after the
-        app's end does not wait for the last events to leave.
+        app's end does not wait for the last events to leave. `reason` is for the exit
+        event, if it is not the obvious one.
         """
         if self.ended is not None:
             if self._drain_timer is not None:
@@ -258,11 +259,19 @@ class Monitor:
                 self._drained()
             for sink in self._sinks:
                 sink.abandon()
-        elif self._kill_timer is None:
-            self._kill_timer = self.loop.call_later(self._grace, self.kill, _KILL)
-            self.kill(signum)
+            return
+        self._why = self._why or reason
+        if self._kill_timer is None:
+            self._kill_timer = self.loop.call_later(self._grace, self._kill_all)
+            self.kill(self._stop_signal if signum is None else signum)
+            self.kill(_CONT)  # whoever is stopped cannot heed it
         else:
-            self.kill(_KILL)
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        self._killed = "grace"
+        if self.process is not None:
+            self.process.kill_all()
 
     def kill(self, signum: int) -> None:
         """Send a signal to the app: to its whole process group."""
@@ -322,10 +331,14 @@ class Monitor:
             pipe.read_start()
         process.watch(self.loop, self._exited)
         self._hooks.start()
+        from forza._oom import oom_kills
+
+        self._oom_kills = oom_kills()
 
     def _exited(self, exit: Exit) -> None:
         """The child has ended; its last output may still be in the pipes."""
         self.ended = exit
+        exit.reason = self._reason(exit)
         self._flush_by = self.loop.time() + self._flush_timeout
         if self._kill_timer is not None:
             self._kill_timer.cancel()
@@ -338,6 +351,19 @@ class Monitor:
         else:
             self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
 
+    def _reason(self, exit: Exit) -> str:
+        if self._why is not None:
+            return self._why
+        if exit.term_signal == _KILL:
+            if self._killed:
+                return self._killed
+            if self._oom_kills >= 0:
+                from forza._oom import oom_kills
+
+                if oom_kills() > self._oom_kills:
+                    return "oom"
+        return exit.reason
+
     def _pipe_closed(self) -> None:
         if self.ended is not None and self._all_closed():
             self._end()
@@ -347,6 +373,8 @@ class Monitor:
 
     def _drained(self) -> None:
         """Somebody holds the output open, or a sink takes its time."""
+        if self.process is not None:
+            self.process.kill_all()
         busy = self._holders or self.bytes_read < self._own_bytes
         if busy and self.loop.time() < self._flush_by:
             self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
@@ -368,11 +396,11 @@ class Monitor:
         await self._hooks.stop()
         for sink in self._sinks:
             sink.announce()
+        # Before the last word: who reads it may count on the app's being gone.
+        await self._end_tree()
         self._hooks.call("process_exit", self.ended.exit_status, self.ended.term_signal)
         self.silent = True
         self._timers.close()
-        if self.process is not None:
-            self.process.close()
         left = self._flush_by - self.loop.time()
         closing = [
             (sink, self.loop.create_task(sink.close(max(0.0, left))))
@@ -388,9 +416,21 @@ class Monitor:
                 self.say(f"{lost} events were not delivered to {sink.name}")
         settle(self._done, self.ended)
 
+    async def _end_tree(self) -> None:
+        """Kill what the app has left behind, and reap."""
+        if self.process is None:
+            return
+        gone: Future[None] = self.loop.create_future()
+        self.process.end(lambda: settle(gone))
+        in_time = await wait(self.loop, gone, _KILLED)
+        self.process.close(wait=in_time)
+        if self.process.lost and self.adopts:
+            from forza._orphans import end
+
+            await end(self.loop)
+
     async def _spawn_failed(self, error: SpawnError) -> None:
-        missing = error.errno in (2, 20)  # ENOENT, ENOTDIR
-        self.ended = Exit(127 if missing else 126, 0)
+        self.ended = Exit(error.code, 0, reason=error.reason)
         self._started_at = monotonic()
         self._flush_by = self.loop.time() + self._flush_timeout
         self._hooks.stderr(f"forza: {error.strerror}\n".encode(errors="replace"))

@@ -12,9 +12,12 @@ from forza._errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     Converter = Callable[[str, str], object]
+else:
+    import _signal as signal  # `signal` itself costs hundreds of enum members
 
 SMALLEST_BUFFER = 64 * 1024
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
@@ -34,6 +37,23 @@ def seconds(name: str, word: str) -> float:
     if not 0 <= value < float("inf"):
         raise UsageError(f"--{name} must be a number of seconds, not '{word}'")
     return value
+
+
+def signal_number(word: str) -> int:
+    """Return 15 for `TERM`, `SIGTERM`, `term` or `15`; `RTMIN+2` is one, too.
+
+    Raises ValueError for what is no signal.
+    """
+    plain, plus, offset = word.upper().removeprefix("SIG").partition("+")
+    if plain.isascii() and plain.isdigit():
+        found = int(plain)
+    else:  # `_DFL` is no signal, though its name begins with SIG
+        found = getattr(signal, f"SIG{plain}", 0) if plain.isalnum() else 0
+    if plus:
+        found = found + int(offset) if plain == "RTMIN" and offset.isdigit() else 0
+    if not 0 < found < signal.NSIG:
+        raise ValueError(f"'{word}' is no signal")
+    return int(found)
 
 
 def size(name: str, word: str) -> int:
@@ -80,15 +100,8 @@ SETTINGS: dict[str, Converter] = {
     "ipc": choice(auto=None, yes=True, no=False),
     "start-log": text,
 }
-# What the plugin `start` goes by, under these names. `ready` may be given repeatedly.
-START: dict[str, Converter] = {
-    "bind-hook": choice(auto="auto", on="on", off="off"),
-    "ready": text,
-    "stable": seconds,
-    "watchdog": seconds,
-}
 # What has no value.
-FLAGS = ("bind-any", "help", "keep", "legacy-chunks", "version")
+FLAGS = ("help", "keep", "legacy-chunks", "version")
 # What `cli` makes the sinks and the list of plugins of.
 OTHERS = ("host", "plugin", "port", "to")
 # What the seven plugins understand, so that a slip is found before anything runs.

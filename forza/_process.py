@@ -1,41 +1,46 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Spawn one child with libuv's semantics, signal it, and learn how it ended."""
+"""Signal a child, with libuv's semantics, and learn how it ended.
+
+Between the child and us stands the guard, a tiny program that holds the child's whole
+tree together and ends it when we end, however we do (_native/guard.c). Where it could
+not be built, `_direct.py` takes its place.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
-from fcntl import F_DUPFD_CLOEXEC, fcntl
-from os import POSIX_SPAWN_DUP2
-
-from forza._errors import SpawnError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Mapping, Sequence
 
     ExitCallback = Callable[["Exit"], object]
+else:
+    import _signal as signal  # `signal` itself costs hundreds of enum members
 
-_F_SETPIPE_SZ = 1031
 # The child may run this far ahead of the monitor before its write blocks. Four pages
 # of sixteen apps fit in what the kernel grants a user without asking (64 MiB).
 PIPE_BYTES = 256 * 1024
-_IPC_FD = 3
-_TRACER_SECONDS = 0.01
-# Every classic signal but KILL and STOP, whose disposition nobody can set.
-_RESETTABLE = tuple(n for n in range(1, 32) if n not in (9, 19))
+
+_TERM, _KILL, _USR1, _CONT = 15, 9, 10, 18
+_REPORT_BYTES = 16
+# Other names of the same numbers.
+_ALIASES = ("SIGIOT", "SIGCLD", "SIGPOLL")
 
 
 class ProcessOptions:
     """Say what to run; the names are libuv's `uv_process_options_t`.
 
     `args` includes the program's own name, `env` of None is the monitor's own. `ipc`
-    makes descriptor 3 node's IPC channel, else it is a plain pipe; None chooses.
+    makes descriptor 3 node's IPC channel, else it is a plain pipe; None chooses. `job`
+    makes the app the foreground job of our terminal, not the head of a new session.
     """
 
-    __slots__ = ("args", "cwd", "env", "file", "gid", "ipc", "uid")
+    __slots__ = ("args", "cwd", "env", "file", "gid", "ipc", "job", "uid")
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class ProcessOptions:
         uid: int | None = None,
         gid: int | None = None,
         ipc: bool | None = None,
+        job: bool = False,
     ) -> None:
         self.file = args[0]
         self.args = tuple(args)
@@ -53,6 +59,7 @@ class ProcessOptions:
         self.cwd = cwd
         self.uid = uid
         self.gid = gid
+        self.job = job
         # Only for node itself: any other program would hand the channel's environment
         # on to a node child of its own, whose descriptor 3 is something else, and
         # which aborts at its start for that.
@@ -61,15 +68,25 @@ class ProcessOptions:
 
 
 class Exit:
-    """How a child ended: `exit_status`, or the `term_signal` that killed it, and
-    whether it left a core."""
+    """How a child ended: `exit_status`, or the `term_signal` that killed it, whether
+    it left a core, and the `reason` in a word: `exit`, `signal:KILL`, `oom`..."""
 
-    __slots__ = ("core", "exit_status", "term_signal")
+    __slots__ = ("core", "exit_status", "reason", "term_signal")
 
-    def __init__(self, exit_status: int, term_signal: int, core: bool = False) -> None:
+    def __init__(
+        self,
+        exit_status: int,
+        term_signal: int,
+        core: bool = False,
+        reason: str | None = None,
+    ) -> None:
         self.exit_status = exit_status
         self.term_signal = term_signal
         self.core = core
+        if reason is None:
+            killer = signal_name(term_signal).removeprefix("SIG") if term_signal else ""
+            reason = f"signal:{killer}" if killer else "exit"
+        self.reason = reason
 
     @property
     def code(self) -> int:
@@ -83,270 +100,167 @@ class Exit:
 class Process:
     """A running child: its pid, and the monitor's ends of descriptors 1, 2 and 3."""
 
-    __slots__ = ("_loop", "_pidfd", "ended", "fds", "ipc", "pid")
+    # `child` is the process that is ours to reap: the guard.
+    __slots__ = (
+        *("_exit_cb", "_gone_cb", "_loop", "_reports", "child", "ended", "fds", "ipc"),
+        *("job", "lost", "pid", "stop_cb"),
+    )
 
-    def __init__(self, pid: int, fds: Sequence[int], ipc: bool) -> None:
+    def __init__(
+        self,
+        pid: int,
+        fds: Sequence[int],
+        ipc: bool,
+        *,
+        job: bool = False,
+        child: int = 0,
+        reports: int = -1,
+    ) -> None:
         self.pid = pid
         self.fds = tuple(fds)
         self.ipc = ipc
+        self.job = job
+        self.child = child
+        self._reports = reports
         self.ended: Exit | None = None
-        self._pidfd = -1
+        # Nobody has held the tree together: there may be more of the app.
+        self.lost = False
+        self.stop_cb: Callable[[], object] | None = None
+        self._exit_cb: ExitCallback | None = None
+        self._gone_cb: Callable[[], object] | None = None
         self._loop: AbstractEventLoop | None = None
 
     def watch(self, loop: AbstractEventLoop, exit_cb: ExitCallback) -> None:
         """Call `exit_cb` exactly once, when the child has ended."""
         self._loop = loop
-        self._pidfd = os.pidfd_open(self.pid)
-        loop.add_reader(self._pidfd, self._exited, exit_cb)
+        self._exit_cb = exit_cb
+        loop.add_reader(self._reports, self._read)
 
-    def _exited(self, exit_cb: ExitCallback) -> None:
-        assert self._loop is not None
-        # WNOWAIT leaves a zombie: until close() nobody else can get this pid, so a
-        # signal to what is left of the process group cannot hit a stranger.
-        try:
-            result = os.waitid(
-                os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG
-            )
-            if result is None:
-                # It is over, but a tracer (strace, gdb) is told first.
-                self._loop.remove_reader(self._pidfd)
-                self._loop.call_later(_TRACER_SECONDS, self._exited, exit_cb)
-                return
-        except ChildProcessError:  # somebody else's waitpid(-1) was faster
-            result = None
-        self._loop.remove_reader(self._pidfd)
-        if result is None:
-            self.ended = Exit(255, 0)
-        elif result.si_code == os.CLD_EXITED:
-            self.ended = Exit(result.si_status, 0)
+    def _read(self) -> None:
+        what, number = read_report(self._reports)
+        if what == "stopped":
+            if self.stop_cb is not None:
+                self.stop_cb()
+        elif what:
+            exited = what == "exited"
+            core = what == "dumped"
+            self._exited(Exit(number, 0) if exited else Exit(0, number, core))
         else:
-            self.ended = Exit(0, result.si_status, result.si_code == os.CLD_DUMPED)
-        exit_cb(self.ended)
+            self._guard_gone()
+
+    def _guard_gone(self) -> None:
+        assert self._loop is not None
+        self._loop.remove_reader(self._reports)
+        os.close(self._reports)
+        self._reports = -1
+        if self._gone_cb is not None:
+            self._gone_cb()
+        else:
+            self.lost = True  # somebody has killed the guard
+        if self.ended is None:
+            # Its death is the child's, at once and by the kernel.
+            self._exited(Exit(0, _KILL))
+
+    def _exited(self, exit: Exit) -> None:
+        assert self._exit_cb is not None
+        self.ended = exit
+        self._exit_cb(exit)
 
     def kill(self, signum: int) -> None:
         """Send a signal to the child's process group.
 
         Raises ProcessLookupError (ESRCH) once the child is gone, as `uv_kill`.
         """
+        # The guard leaves a zombie until close(): nobody else can get this pid.
         if self.ended is not None:
             raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
         os.killpg(self.pid, signum)
 
-    def close(self) -> None:
-        """Reap the child and kill what is left of its process group."""
+    def kill_all(self) -> None:
+        """Kill the child and all its descendants, whatever their group or session."""
+        self._tell_guard(_USR1)
+
+    def end(self, gone_cb: Callable[[], object]) -> None:
+        """Kill whatever is left of the child's tree; call back when nothing is."""
+        if self._reports < 0 or self._loop is None:
+            gone_cb()
+        else:
+            self._gone_cb = gone_cb
+            self._tell_guard(_TERM)
+
+    def close(self, wait: bool = True) -> None:
+        """Kill what is left and reap; without `wait`, only if it is over already."""
         if self.pid == 0:
             return
-        try:
-            os.killpg(self.pid, 9)
-        except (ProcessLookupError, PermissionError):
-            pass
-        if self._pidfd >= 0:
+        self._tell_guard(_TERM)
+        if self._reports >= 0:
             if self._loop is not None:
-                self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
+                self._loop.remove_reader(self._reports)
+            os.close(self._reports)
+            self._reports = -1
+        for pid in (self.child, self.pid):  # the guard's is ours, if that was killed
+            try:
+                os.waitpid(pid, 0 if wait and pid == self.child else os.WNOHANG)
+            except ChildProcessError:
+                pass
         self.pid = 0
+
+    def _tell_guard(self, signum: int) -> None:
+        if self._reports < 0:
+            return
+        try:
+            os.kill(self.child, signum)
+            os.kill(self.child, _CONT)  # lest somebody has stopped it
+        except ProcessLookupError:
+            pass
 
     def hand_over(self) -> str:
         """Describe the process for `adopt`, and let its descriptors survive an exec."""
-        for fd in self.fds:
+        kept = [fd for fd in (self._reports, *self.fds) if fd >= 0]
+        for fd in kept:
             os.set_inheritable(fd, True)
-        return ":".join(map(str, (self.pid, *self.fds, int(self.ipc))))
+        numbers = (self.pid, self.child, self._reports, *self.fds, self.ipc, self.job)
+        return ":".join(str(int(number)) for number in numbers)
 
     @classmethod
     def adopt(cls, described: str) -> Process:
         """Take over the child that this process spawned before it replaced itself."""
-        pid, *fds, ipc = map(int, described.split(":"))
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        return cls(pid, fds, bool(ipc))
-
-
-def spawn(options: ProcessOptions) -> Process:
-    """Start the child, in a session of its own, and return once its exec has worked.
-
-    stdin is inherited, 1, 2 and 3 go to the monitor, all signals are at their
-    defaults, no other descriptor is open. Raises SpawnError, with libuv's errno.
-    """
-    env = dict(os.environ if options.env is None else options.env)
-    ours: list[int] = []
-    theirs: list[int] = []
-    try:
-        for _ in range(2):
-            _add_pipe(ours, theirs)
-            _enlarge(ours[-1])
-        if options.ipc:
-            env["NODE_CHANNEL_FD"] = str(_IPC_FD)
-            env["NODE_CHANNEL_SERIALIZATION_MODE"] = "json"
-            _add_socketpair(ours, theirs)
-        else:
-            _add_pipe(ours, theirs)
-        pid = _start(options, env, theirs)
-    except BaseException as error:
-        for fd in ours:
-            os.close(fd)
-        if isinstance(error, OSError):
-            raise SpawnError(error.errno, _explain(options, error)) from error
-        if isinstance(error, ValueError | TypeError):  # a NUL, or no string at all
-            text = f"cannot run {options.file!r}: {error}"
-            raise SpawnError(errno.EINVAL, text) from error
-        raise
-    finally:
-        for fd in theirs:
-            os.close(fd)
-    for fd in ours:
-        os.set_blocking(fd, False)
-    return Process(pid, ours, options.ipc)
-
-
-def _enlarge(pipe: int) -> None:
-    try:
-        fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
-    except OSError:  # over the user's share of pipe memory: a small one will do
-        pass
-
-
-def _add_pipe(ours: list[int], theirs: list[int]) -> None:
-    # Real pipes, not socketpairs: a child may open /dev/stdout, which fails with
-    # ENXIO on a socket.
-    read, write = os.pipe()
-    ours.append(_above_stdio(read))
-    theirs.append(_above_stdio(write))
-
-
-def _add_socketpair(ours: list[int], theirs: list[int]) -> None:
-    from _socket import socketpair
-
-    mine, its = socketpair()
-    ours.append(_above_stdio(mine.detach()))
-    theirs.append(_above_stdio(its.detach()))
-
-
-def _above_stdio(fd: int) -> int:
-    # If forza was started with 0, 1 or 2 closed, a pipe may get such a number, and
-    # be overwritten when the child's own descriptors are put in place.
-    if fd > _IPC_FD:
-        return fd
-    moved = fcntl(fd, F_DUPFD_CLOEXEC, _IPC_FD + 1)
-    os.close(fd)
-    return moved
-
-
-def _start(options: ProcessOptions, env: dict[str, str], fds: list[int]) -> int:
-    plain = (options.cwd, options.uid, options.gid) == (None, None, None)
-    file = _find(options.file, env)
-    args = list(options.args)
-    try:
-        if plain:
-            return _posix_spawn(file, args, env, fds)
-        return _fork_exec(file, args, env, fds, options)
-    except OSError as error:
-        # A script without a #! line: execvp, and so libuv, gives it to the shell.
-        if error.errno != errno.ENOEXEC:
-            raise
-    args[:1] = ["/bin/sh", file]
-    if plain:
-        return _posix_spawn(args[0], args, env, fds)
-    return _fork_exec(args[0], args, env, fds, options)
-
-
-def _posix_spawn(
-    file: str, args: list[str], env: dict[str, str], fds: list[int]
-) -> int:
-    _keep_descriptors()
-    # posix_spawn stops the monitor only until the exec, copies no page tables and
-    # reports a failed exec as an error; glibc does it with CLONE_VFORK.
-    actions = [(POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(fds, 1)]
-    return os.posix_spawn(
-        file,
-        args,
-        env,
-        file_actions=actions,
-        setsid=True,
-        setsigmask=(),
-        setsigdef=_RESETTABLE,
-    )
-
-
-def _keep_descriptors() -> None:
-    """Let no descriptor of ours go on to the child, but for 0 and those we give it."""
-    try:
-        open_now = [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:  # no /proc: look where they usually are
-        open_now = list(range(256))
-    for fd in open_now:
-        if fd >= _IPC_FD:
-            try:
+        pid, child, reports, *fds, ipc, job = map(int, described.split(":"))
+        for fd in (reports, *fds):
+            if fd >= 0:
                 os.set_inheritable(fd, False)
-            except OSError:  # not open, or no longer
-                pass
+        here = bool(ipc), bool(job), child, reports
+        return made(pid, fds, *here)
 
 
-def _fork_exec(
-    file: str,
-    args: list[str],
-    env: dict[str, str],
-    fds: list[int],
-    options: ProcessOptions,
-) -> int:
-    # posix_spawn cannot change directory or user. Only a library user gets here.
-    from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
-    from subprocess import Popen
+def made(
+    pid: int, fds: Sequence[int], ipc: bool, job: bool, child: int, reports: int
+) -> Process:
+    """Return the process of that pid, which is our own child or the guard's."""
+    if pid != child:
+        return Process(pid, fds, ipc, job=job, child=child, reports=reports)
+    from forza._direct import Direct
 
-    def set_up() -> None:
-        for target, fd in enumerate(fds, 1):
-            os.dup2(fd, target)
-        for signum in _RESETTABLE:
-            signal(signum, SIG_DFL)
-        pthread_sigmask(SIG_SETMASK, ())
-
-    # Popen reports a failed exec on a pipe of its own, which must not become 3.
-    placeholder = fcntl(fds[-1], F_DUPFD_CLOEXEC, _IPC_FD)
-    try:
-        child = Popen(
-            args,
-            executable=file,
-            env=env,
-            cwd=options.cwd,
-            user=options.uid,
-            group=options.gid,
-            extra_groups=[] if options.uid is not None and os.getuid() == 0 else None,
-            start_new_session=True,
-            pass_fds=(_IPC_FD,),
-            preexec_fn=set_up,
-        )
-    finally:
-        os.close(placeholder)
-    child.returncode = 0  # The monitor reaps it, not Popen.
-    return child.pid
+    return Direct(pid, fds, ipc, child=child)
 
 
-def _find(file: str, env: Mapping[str, str]) -> str:
-    """Look a program up in the child's PATH, as `execvp` would."""
-    if "/" in file:
-        return file
-    denied = False
-    for folder in env.get("PATH", os.defpath).split(":"):
-        candidate = f"{folder or '.'}/{file}"
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
-            return candidate
-        denied = denied or os.path.isfile(candidate)
-    missing = errno.EACCES if denied else errno.ENOENT
-    raise OSError(missing, os.strerror(missing))
+def read_report(reports: int) -> tuple[str, int]:
+    """Read one report of the guard's: what it says, and a number. Empty: it is gone."""
+    data = os.read(reports, _REPORT_BYTES)  # written at once, so read at once
+    what, _, number = data.decode().partition(" ")
+    return what, int(number or 0)
 
 
-def _explain(options: ProcessOptions, error: OSError) -> str:
-    reason = (error.strerror or str(error)).lower()
-    if not options.file:
-        return "cannot run '': a command must have a name"
-    if error.errno == errno.ENOENT:
-        if options.cwd is not None and not os.path.isdir(options.cwd):
-            return f"cannot run {options.file} in {options.cwd}: {reason}"
-        if "/" in options.file and os.path.exists(options.file):
-            return f"cannot run {options.file}: the interpreter it names is missing"
-        if "/" not in options.file:
-            return f"cannot run {options.file}: command not found"
-    return f"cannot run {options.file}: {reason}"
+def signal_name(number: int) -> str:
+    """Return `SIGTERM` for 15, and something as telling for what has no name."""
+    # Nothing may be imported here: the app may have died because disk, memory or
+    # descriptors are gone, and just then its exit must be told.
+    for known, value in vars(signal).items():
+        if (
+            value == number
+            and known[:3] == "SIG"
+            and known[3] != "_"
+            and known not in _ALIASES
+        ):
+            return known
+    return f"SIG{number}"

@@ -14,7 +14,9 @@ from forza._errors import (
     SpawnError,
     UsageError,
 )
-from forza._process import Process, ProcessOptions, spawn
+from forza._forwarding import HANDLED, Forwarding
+from forza._proc import read
+from forza._process import Process, ProcessOptions
 from forza._stage import replace
 from forza.plugins import BUILT_IN
 
@@ -31,30 +33,9 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
-_STOPPING: tuple[int, ...] = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGHUP,
-    signal.SIGQUIT,
-)
-# The app's own business, which reaches it as it is.
-_PASSED: tuple[int, ...] = (
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGWINCH,
-    signal.SIGCONT,
-    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
-)
-# Their default is to end a process without a word: end the app in order instead.
-_FATAL: tuple[int, ...] = (
-    signal.SIGALRM,
-    signal.SIGVTALRM,
-    signal.SIGPROF,
-    signal.SIGXCPU,
-    signal.SIGIO,
-    signal.SIGPWR,
-    16,  # SIGSTKFLT, which Python has no name for on all platforms
-)
+_PR_SET_CHILD_SUBREAPER = 36
+# How often to look for orphans, where they may come to us.
+_REAP_EVERY = 1.0
 _SETTLE_EVERY = 5.0
 _BURST_BYTES = 1024 * 1024
 _QUIET_BYTES = 64 * 1024
@@ -72,7 +53,7 @@ def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
 
 def block_signals() -> None:
     """Let signals wait: one now would kill the monitor and leave the child."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, *_PASSED, *_FATAL))
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     # Whoever ignores it, as daemons do, has handed that on: the kernel would reap the
     # child by itself, and nobody could tell how it ended.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -125,28 +106,37 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
     What can't be tried twice is left to the monitor: foreign plugins may still change
     the options, and a failed spawn is news that the monitor has to send.
     """
-    options = ProcessOptions(args, ipc=settings.get("ipc"))
-    early = all(name in BUILT_IN for name in settings["plugins"])
     try:
         _check_installed()
         _check_files(settings)
-        ear = _prepare(settings, options) if early else -1
     except ForzaError as error:
         say(str(error))
         os._exit(EXIT_SETUP)
-    if not early:
+    if not all(name in BUILT_IN for name in settings["plugins"]):
         return None
+    from forza._spawn import spawn
+
     try:
-        process = spawn(options)
+        options = ProcessOptions(
+            args,
+            cwd=settings.get("cwd"),
+            uid=settings.get("uid"),
+            gid=settings.get("gid"),
+            ipc=settings.get("ipc"),
+            job=_is_job(),
+        )
+        return spawn(options)
     except SpawnError:
-        if ear >= 0:
-            os.close(ear)
         return None
-    if ear >= 0:
-        told = {**settings["plugin_options"].get("start", {}), "ear": str(ear)}
-        settings["plugin_options"] = {**settings["plugin_options"], "start": told}
-        os.set_inheritable(ear, True)  # only now: it is not for the app
-    return process
+
+
+def _is_job() -> bool:
+    """Say whether the app is to have the terminal's foreground, if there is one."""
+    if not os.isatty(0):
+        return False
+    from forza._terminal import is_ours
+
+    return is_ours()
 
 
 def _check_installed() -> None:
@@ -164,7 +154,7 @@ def _check_installed() -> None:
 def _check_files(settings: dict[str, Any]) -> None:
     """Raise SinkError for a file that can't be written, while nothing runs yet."""
     if path := settings.get("start_log"):
-        from forza._startlog import prepare
+        from forza.plugins.start import prepare
 
         prepare(path)
     for url in settings["to"]:
@@ -173,18 +163,6 @@ def _check_files(settings: dict[str, Any]) -> None:
             from forza.sinks._logfile import check_append
 
             check_append(file_options(url)[0])
-
-
-def _prepare(settings: dict[str, Any], options: ProcessOptions) -> int:
-    """Let the app's environment say how to tell that it has started; return the
-    descriptor that hears it, or -1."""
-    if "start" not in settings["plugins"]:
-        return -1
-    from forza.ready.before import prepare
-
-    asked = settings["plugin_options"].get("start", {})
-    platform = bool(settings.get("app_user") and settings.get("app_name"))
-    return prepare(asked, options, platform=platform)
 
 
 def load_runtime() -> Runtime:
@@ -213,16 +191,13 @@ def _run(
     make_loop, lean = runtime
     loop = make_loop()
     loop.set_exception_handler(say_trouble)
+    settings = dict(settings)
+    rewritten = settings.pop("signals", {})
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
-    for signum in _STOPPING:
-        # nohup means it
-        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
-            loop.add_signal_handler(signum, monitor.stop, signum)
-    for signum in _PASSED:
-        loop.add_signal_handler(signum, monitor.kill, signum)
-    for signum in _FATAL:
-        loop.add_signal_handler(signum, monitor.stop, signal.SIGTERM)
-    task = loop.create_task(_watch(monitor, lean))
+    monitor.options.job = process is None and _is_job()
+    forwarding = Forwarding(monitor, rewritten)
+    forwarding.install(loop)
+    task = loop.create_task(_watch(monitor, forwarding, lean))
     task.add_done_callback(lambda _: loop.stop())
     loop.run_forever()
     return task.result()
@@ -235,20 +210,57 @@ def say_trouble(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
     say(f"{context['message']}{reason}")
 
 
-async def _watch(monitor: Monitor, lean: bool) -> int:
-    # Not before the loop runs, or the handler would have nobody to tell.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, *_PASSED, *_FATAL))
+async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
+    # Not before the loop runs, or the handlers would have nobody to tell.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
     try:
         await monitor.start()
     except SpawnError as error:
         say(str(error.strerror))
         assert monitor.ended is not None
         return monitor.ended.code
-    settling = monitor.loop.create_task(_settle(monitor)) if lean else None
+    assert monitor.process is not None
+    if monitor.process.job:
+        from forza._terminal import Terminal
+
+        forwarding.terminal = Terminal(monitor.process)
+    monitor.adopts = _adopt_orphans(monitor.process.child)
+    tasks = [monitor.loop.create_task(_settle(monitor))] if lean else []
+    if os.getpid() == 1 or monitor.process.lost:
+        tasks.append(monitor.loop.create_task(_reap(monitor)))
     ended = await monitor.wait()
-    if settling is not None:
-        settling.cancel()
+    for task in tasks:
+        task.cancel()
+    if forwarding.terminal is not None:
+        forwarding.terminal.give_back()
     return ended.code
+
+
+def _adopt_orphans(child: int) -> bool:
+    """Become the parent of whatever the app leaves behind, should the guard not be.
+
+    Not if whoever was here before us has left children: their orphans could not be
+    told from the app's. Nor as PID 1, to whom all the orphans of a container come.
+    """
+    from forza._lean import _libc
+
+    ours = read("/proc/thread-self/children").split()
+    if os.getpid() == 1 or ours != [b"%d" % child]:
+        return False
+    try:
+        return _libc("prctl")(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    except (ImportError, AttributeError, OSError):  # not this C library
+        return False
+
+
+async def _reap(monitor: Monitor) -> None:
+    """Reap those whom nobody else would."""
+    from forza._orphans import Zombies
+
+    assert monitor.process is not None
+    zombies = Zombies(monitor.process.child)
+    async for _ in monitor.every(_REAP_EVERY):
+        zombies.reap()
 
 
 async def _settle(monitor: Monitor) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from forza._options import signal_number as number_of
 from tests.conftest import CHILDREN, MetricsServer
 
 if TYPE_CHECKING:
@@ -194,30 +195,23 @@ def test_stdout_gone(forza: Forza) -> None:
     assert forza.wait(program).status == 0
 
 
-PASSED = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN, 64]
+# All that end a process by default, 16 being SIGSTKFLT.
+PASSED = [
+    *("USR1", "USR2", "ALRM", "VTALRM", "PROF", "XCPU", "IO", "PWR", "16"),
+    *map(str, range(signal.SIGRTMIN, signal.SIGRTMAX + 1)),
+]
 
 
-@pytest.mark.parametrize("number", PASSED)
+@pytest.mark.parametrize("name", PASSED)
 def test_signal_that_is_passed_on(
-    forza: Forza, server: MetricsServer, number: int
+    lean_forza: Forza, server: MetricsServer, name: str
 ) -> None:
-    """What forza has no use for is the app's business."""
-    program = forza.start("-h", server.address, "--", "sleep", 1000)
+    """What forza has no use for is the app's business, and may be its end."""
+    number = number_of(name)
+    program = lean_forza.start("-h", server.address, "--", "sleep", 1000)
     server.wait_for("health/process/heartbeat")
     os.kill(program.pid, number)
-    assert forza.wait(program).status == 128 + number
-    assert server.of("health/process/exit")
-
-
-@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGXCPU, 16])
-def test_signal_that_would_end_forza(
-    forza: Forza, server: MetricsServer, number: int
-) -> None:
-    """What would kill forza without a word ends the app in order."""
-    program = forza.start("-h", server.address, "--", "sleep", 1000)
-    server.wait_for("health/process/heartbeat")
-    os.kill(program.pid, number)
-    assert forza.wait(program).status == 128 + signal.SIGTERM
+    assert lean_forza.wait(program).status == 128 + number
     assert server.of("health/process/exit")
 
 

@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -38,13 +37,6 @@ def on_a_loop(test: Callable[[FakeMonitor], Coroutine[Any, Any, None]]) -> None:
         await test(FakeMonitor())
 
     run_on(asyncio.new_event_loop)(main())
-
-
-async def stop(task: asyncio.Task[None]) -> None:
-    """Cancel a plugin's coroutine, as the app's end does."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 # Names.
@@ -198,7 +190,7 @@ def test_process_that_never_was(status: int, reason: str) -> None:
     """Without a spawn the status is forza's own, and says why there was none."""
 
     async def test(monitor: FakeMonitor) -> None:
-        monitor.ended = Exit(status, 0)
+        monitor.ended = Exit(status, 0, reason=reason)
         Process(monitor, {}).process_exit(status, 0)
         (sent,) = monitor.sent
         assert sent.description == str(status)
@@ -221,9 +213,9 @@ def test_start() -> None:
         plugin.ipc_data(b'"port=81"')
         await monitor.advance(100.0)
         plugin.process_exit(0, 0)
-        await stop(task)
+        await task
         assert monitor.sent == [
-            Sent("health/process/start", 1.0, None, {"ready": "port", "port": 80}),
+            Sent("health/process/start", 1.0, None, {"port": 80}),
             Sent("health/process/listen", 1.0, None, {"port": 81}),
         ]
 
@@ -267,7 +259,7 @@ def test_start_timeout() -> None:
         await monitor.advance(14.9)
         assert monitor.sent == []
         await monitor.advance(0.2)
-        await stop(task)
+        await task
         meta = {"reason": "timeout"}
         expected = Sent("health/process/start", 0.0, "one\nt\ufffdwo\n", meta)
         assert monitor.sent == [expected]
@@ -275,7 +267,7 @@ def test_start_timeout() -> None:
         plugin.ipc_data(b"port=80")
         plugin.process_exit(0, 0)
         assert monitor.sent[1:] == [
-            Sent("health/process/late", 1.0, None, {"ready": "port", "port": 80})
+            Sent("health/process/start", 1.0, None, {"port": 80})
         ]
 
     on_a_loop(test)
@@ -328,7 +320,7 @@ def test_start_log(tmp_path: Path) -> None:
         await monitor.advance(0.0)
         task = asyncio.create_task(plugin.run())
         await monitor.advance(2.0)
-        await stop(task)
+        await task
         line = path.read_text()
         plugin.ipc_data(b"port=80")
         plugin.process_exit(0, 0)

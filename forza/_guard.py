@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Have the guard start a child, and understand what it reports (_native/guard.c)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from os import POSIX_SPAWN_DUP2, posix_spawn
+
+from forza._native import path
+from forza._process import read_report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from forza._process import ProcessOptions
+
+IPC_FD = 3
+
+
+class GuardError(Exception):
+    """It is the guard that cannot be run, or was not built."""
+
+
+class StepError(OSError):
+    """What failed is `step`: exec, cwd, user or fork."""
+
+    def __init__(self, number: int, text: str, step: str) -> None:
+        super().__init__(number, text)
+        self.step = step
+
+
+def start(
+    file: str,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    fds: Sequence[int],
+    options: ProcessOptions,
+) -> tuple[int, int, int]:
+    """Return the child's pid, the guard's, and where to read the guard's reports.
+
+    Raises OSError if the child can't be run, and GuardError if the guard can't.
+    """
+    guard = path("guard")
+    if guard is None:
+        raise GuardError
+    uid = "" if options.uid is None else str(options.uid)
+    gid = "" if options.gid is None else str(options.gid)
+    job = "job" if options.job else ""
+    about = str(os.getpid()), job, options.cwd or "", uid, gid, file
+    words = ("forza-guard", *about, *args)
+    reports, writable = map(above_stdio, os.pipe())
+    try:
+        to = [(POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((*fds, writable), 1)]
+        try:
+            # Out of our process group: what a terminal says to that is for us.
+            if options.job:
+                child = posix_spawn(guard, words, env, file_actions=to, setpgroup=0)
+            else:
+                child = posix_spawn(guard, words, env, file_actions=to, setsid=True)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.ENOENT, errno.ENOEXEC, errno.EPERM):
+                raise GuardError from error
+            raise
+        finally:
+            os.close(writable)
+        what, number = read_report(reports)
+        if what == "spawned":
+            return number, child, reports
+        os.waitpid(child, 0)
+        if not what:
+            raise GuardError
+        raise StepError(number, os.strerror(number), what)
+    except BaseException:
+        os.close(reports)
+        raise
+
+
+def above_stdio(fd: int) -> int:
+    """Move a descriptor out of the way of those that the child shall have."""
+    # If forza was started with 0, 1 or 2 closed, a pipe may get such a number, and
+    # be overwritten when the child's own descriptors are put in place.
+    if fd > IPC_FD:
+        return fd
+    moved = fcntl(fd, F_DUPFD_CLOEXEC, IPC_FD + 1)
+    os.close(fd)
+    return moved

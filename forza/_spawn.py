@@ -1,0 +1,158 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Spawn a child with libuv's semantics: its pipes, its program, what is in its way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from fcntl import fcntl
+
+from forza import _guard
+from forza._errors import SpawnError
+from forza._guard import IPC_FD, GuardError, StepError, above_stdio
+from forza._process import PIPE_BYTES, made
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from forza._process import Process, ProcessOptions
+
+    Start = Callable[
+        [str, Sequence[str], Mapping[str, str], Sequence[int], ProcessOptions],
+        tuple[int, int, int],
+    ]
+
+_F_SETPIPE_SZ = 1031
+
+
+def spawn(options: ProcessOptions) -> Process:
+    """Start the child, in a session of its own, and return once its exec has worked.
+
+    A `job` is started in a process group of its own, in the terminal's foreground.
+
+    stdin is inherited, 1, 2 and 3 go to the monitor, all signals are at their
+    defaults, no other descriptor is open. Raises SpawnError, with libuv's errno.
+    """
+    env = dict(os.environ if options.env is None else options.env)
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for _ in range(2):
+            _add_pipe(ours, theirs)
+            _enlarge(ours[-1])
+        if options.ipc:
+            env["NODE_CHANNEL_FD"] = str(IPC_FD)
+            env["NODE_CHANNEL_SERIALIZATION_MODE"] = "json"
+            _add_socketpair(ours, theirs)
+        else:
+            _add_pipe(ours, theirs)
+        ids = _start(options, env, theirs)
+    except BaseException as error:
+        for fd in ours:
+            os.close(fd)
+        if isinstance(error, OSError):
+            raise _explained(options, error) from error
+        if isinstance(error, ValueError | TypeError):  # a NUL, or no string at all
+            text = f"cannot run {options.file!r}: {error}"
+            raise SpawnError(errno.EINVAL, text) from error
+        raise
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    for fd in (*ours, ids[2]):
+        if fd >= 0:
+            os.set_blocking(fd, False)
+    pid, child, reports = ids
+    return made(pid, ours, options.ipc, options.job, child, reports)
+
+
+def _enlarge(pipe: int) -> None:
+    try:
+        fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
+    except OSError:  # over the user's share of pipe memory: a small one will do
+        pass
+
+
+def _add_pipe(ours: list[int], theirs: list[int]) -> None:
+    # Real pipes, not socketpairs: a child may open /dev/stdout, which fails with
+    # ENXIO on a socket.
+    read, write = os.pipe()
+    ours.append(above_stdio(read))
+    theirs.append(above_stdio(write))
+
+
+def _add_socketpair(ours: list[int], theirs: list[int]) -> None:
+    from _socket import socketpair
+
+    mine, its = socketpair()
+    ours.append(above_stdio(mine.detach()))
+    theirs.append(above_stdio(its.detach()))
+
+
+def _start(
+    options: ProcessOptions, env: Mapping[str, str], fds: Sequence[int]
+) -> tuple[int, int, int]:
+    """Return the pid, that of our own child, and where to read the guard's reports."""
+    try:
+        return _run(_guard.start, options, env, fds)
+    except GuardError:
+        from forza._direct import start
+
+        options.job = False
+        return _run(start, options, env, fds)
+
+
+def _run(
+    start: Start, options: ProcessOptions, env: Mapping[str, str], fds: Sequence[int]
+) -> tuple[int, int, int]:
+    file = _find(options.file, env)
+    args = options.args
+    try:
+        return start(file, args, env, fds, options)
+    except OSError as error:
+        # A script without a #! line: execvp, and so libuv, gives it to the shell.
+        if error.errno != errno.ENOEXEC:
+            raise
+    return start("/bin/sh", ("/bin/sh", file, *args[1:]), env, fds, options)
+
+
+def _find(file: str, env: Mapping[str, str]) -> str:
+    """Look a program up in the child's PATH, as `execvp` would."""
+    if "/" in file:
+        return file
+    denied = False
+    for folder in env.get("PATH", os.defpath).split(":"):
+        candidate = f"{folder or '.'}/{file}"
+        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+            return candidate
+        denied = denied or os.path.isfile(candidate)
+    missing = errno.EACCES if denied else errno.ENOENT
+    raise OSError(missing, os.strerror(missing))
+
+
+def _explained(options: ProcessOptions, error: OSError) -> SpawnError:
+    step = error.step if isinstance(error, StepError) else "exec"
+    explained = SpawnError(error.errno, _explain(options, error, step))
+    explained.step = step
+    return explained
+
+
+def _explain(options: ProcessOptions, error: OSError, step: str) -> str:
+    reason = (error.strerror or str(error)).lower()
+    if not options.file:
+        return "cannot run '': a command must have a name"
+    if step == "cwd":
+        return f"cannot run {options.file} in {options.cwd}: {reason}"
+    if step == "user":
+        user = f"user {options.uid}" if options.uid is not None else ""
+        group = f"group {options.gid}" if options.gid is not None else ""
+        who = " and ".join(filter(None, (user, group)))
+        return f"cannot run {options.file} as {who}: {reason}"
+    if error.errno == errno.ENOENT:
+        if "/" in options.file and os.path.exists(options.file):
+            return f"cannot run {options.file}: the interpreter it names is missing"
+        if "/" not in options.file:
+            return f"cannot run {options.file}: command not found"
+    return f"cannot run {options.file}: {reason}"
