@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.harness import sections
 from benchmarks.harness.aims import held_against_aims
 from benchmarks.harness.cache import BENCHMARKS, REPOSITORY, share_no_libpython
+from benchmarks.harness.delivered import section as delivery
 from benchmarks.harness.markdown import Line, provenance, trouble
 from benchmarks.harness.readme import figures, put_between_markers
 from benchmarks.harness.subjects import SUBJECTS
@@ -26,6 +27,7 @@ SECTIONS = {
     "start": ("Start-up", sections.start),
     "idle": ("Idle", sections.idle),
     "soak": ("Soak", sections.soak),
+    "delivery_soak": ("Delivery", delivery),
 }
 RESULTS = "results.jsonl"
 KIND = ("part", "drones", "receiver")
