@@ -6,7 +6,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, TimerHandle
+    from asyncio import TimerHandle
     from collections.abc import Mapping
     from typing import Protocol
 
@@ -37,28 +37,29 @@ class Lines:
     """
 
     __slots__ = (
+        "_fresh",
         "_longest",
         "_looks",
-        "_loop",
+        "_monitor",
         "_out",
         "_part",
-        "_quiet",
         "_tail",
         "_timer",
     )
 
-    def __init__(self, loop: AbstractEventLoop, out: Out, longest: int) -> None:
-        self._loop = loop
+    def __init__(self, monitor: Monitor, out: Out, longest: int) -> None:
+        self._monitor = monitor
         self._out = out
         self._longest = longest
         self._tail = b""
         self._part = 0  # how many pieces of the unfinished line have been sent
-        self._quiet = b""
+        self._fresh = False  # there was data since the last look
         self._looks = 0
         self._timer: TimerHandle | None = None
 
     def data(self, data: bytes) -> None:
         """Send all whole lines, keep the tail."""
+        self._fresh = True
         if self._tail:
             data = self._tail + data
         end = data.rfind(b"\n") + 1
@@ -124,21 +125,20 @@ class Lines:
         self._out.text(piece, meta)
 
     def _watch_tail(self) -> None:
-        self._quiet = self._tail
-        self._timer = self._loop.call_later(_QUIET, self._check_tail)
+        self._fresh = False
+        self._timer = self._monitor.loop.call_later(_QUIET, self._check_tail)
 
     def _check_tail(self) -> None:
         self._timer = None
         self._looks += 1
-        tail = self._tail
-        if tail is self._quiet:
-            self._send_tail(len(tail))
-        elif self._looks >= _LOOKS and (newest := tail.rfind(b"\r")) > 0:
+        if self._monitor.held:
+            pass  # the rest of the line may be in the pipe
+        elif not self._fresh:
+            self._send_tail(len(self._tail))
+        elif self._looks >= _LOOKS and (newest := self._tail.rfind(b"\r")) > 0:
             self._send_tail(newest)  # and keep the state that is just being written
         if self._tail:
             self._watch_tail()
-        else:
-            self._quiet = b""
 
     def _send_tail(self, end: int) -> None:
         """Send the unfinished line as far as `end`: more of it may come."""

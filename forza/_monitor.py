@@ -174,6 +174,11 @@ class Monitor:
         return self._timers.every(seconds)
 
     @property
+    def held(self) -> bool:
+        """Whether the app's output is left in its pipes for now."""
+        return bool(self._holders)
+
+    @property
     def bytes_read(self) -> int:
         """How much the app has written so far."""
         return sum(pipe.bytes_read for pipe in self._pipes)

@@ -77,7 +77,7 @@ class Wanted:
             from forza._rate import Rate
 
             out = Rate(monitor, service, out, *self.rate)
-        return Lines(monitor.loop, out, self.longest)
+        return Lines(monitor, out, self.longest)
 
 
 def _choice(name: str, text: str, choices: tuple[str, str]) -> str:

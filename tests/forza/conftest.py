@@ -235,11 +235,6 @@ class Owner(FakeMonitor):
         self.holds += 1
         super().hold(holder)
 
-    @property
-    def held(self) -> bool:
-        """Say whether the app's output is left in its pipes."""
-        return bool(self._holders)
-
 
 class Handle:
     """A timer of a `StillLoop`."""
@@ -297,6 +292,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.loop = StillLoop()
+        self.held = False
         self.encoder = Encoder("host", "b", ("user", "name"))
         self.batches: list[bytes] = []
 

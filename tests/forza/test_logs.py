@@ -87,6 +87,28 @@ def test_tail_that_grows() -> None:
     assert len(lines.sent) == 1
 
 
+def test_tails_of_one_byte() -> None:
+    """The short tails of a flood, alike but not the same, are not taken for quiet."""
+    lines = Lines()
+    for _ in range(30):
+        lines.logs.stdout_data(b"ine\nl")
+        lines.wire.loop.advance(0.1)
+    assert set(lines.sent) == {"ine\n", "line\n"}
+
+
+def test_tail_while_held() -> None:
+    """A line whose rest is left in the pipe is not quiet."""
+    lines = Lines()
+    lines.logs.stdout_data(b"be")
+    lines.wire.held = True
+    lines.wire.loop.advance(3.0)
+    lines.wire.held = False
+    lines.logs.stdout_data(b"gun\nne")
+    assert lines.sent == ["begun\n"]
+    lines.wire.loop.advance(0.5)
+    assert lines.sent == ["begun\n", "ne"]
+
+
 def test_tail_at_the_end() -> None:
     """What is unfinished at the exit is sent as it is, and no timer is left."""
     lines = Lines()
