@@ -12,7 +12,7 @@ examples:
   forza -- node app.js                          show events on this terminal
   forza -- node app.js > events.ndjson          as JSON, if it is no terminal
   forza -h 127.0.0.1 -p 1337 -- node app.js     send them to a server
-                                                (try it: nc -k -l 1337)
+                                                (there: forza listen, or nc -k -l 1337)
   forza -h a.example:1337 -h b.example:1337 -- node app.js
                                                 if one fails, the next takes over
   forza --to tcp:a:1337 --to file:/var/log/app.ndjson -- node app.js
@@ -22,7 +22,8 @@ where events go (default: standard output):
   -h, --host [HOST[:PORT]]  a metrics server (default 127.0.0.1); repeat it to name
                             servers that stand in for each other
   -p, --port PORT           the port of the hosts before it (default 1337)
-      --to URL              tcp:HOST:PORT[,HOST:PORT...], file:PATH or stdout:;
+      --to URL              tcp:HOST:PORT[,HOST:PORT...], udp:HOST:PORT, stdout: or
+                            file:PATH[?max=BYTES&keep=N] (a full file becomes PATH.1);
                             repeat it to send everything to each
       --buffer BYTES        hold back so much for a server that is away (default 1M);
                             when full, the oldest logs go first, and are counted
@@ -37,8 +38,7 @@ what is in them:
                             name); MODULE:ATTR or an installed plugin's name adds one
       --cpu-interval SECS   seconds between two readings: cpu, mem, uptime (5) and
                             heartbeat (90)
-      --start-timeout SECS  the app must say within this time that it has started (15)
-      --start-log FILE      write the first start event, good or bad, to FILE
+      --start-log FILE      write the start event, good or bad, to FILE
       --logs-join HOW       append lines to the event of the line before: 'indent' for
                             those that begin with white space, or a regular
                             expression that their beginning must match
@@ -50,6 +50,24 @@ what is in them:
                             of each stream, and say how many more there were
       --legacy-chunks       one log event per read, as forza 0.2 sent, not per line
       --PLUGIN-OPTION VALUE an option of a plugin of your own
+
+when the app has started (the event health/process/start):
+      --ready HOW           port: it listens, or says port=N on descriptor 3 (default);
+                            notify[=PATH]: READY=1 by sd_notify; fd: a line on
+                            descriptor 3; ipc: process.send('ready') in node;
+                            http://HOST:PORT/PATH or tcp://HOST:PORT: an answer;
+                            log=REGEX: a line of output; exec=COMMAND: its status 0;
+                            none: it runs. Repeat it: the first that comes counts
+      --stable SECS         and it must live so long from then (default 0)
+      --start-timeout SECS  else it has failed to start after this time (15)
+      --watchdog SECS       once started, it must send WATCHDOG=1 by sd_notify so
+                            often, else it is ended
+      --bind-hook auto|on|off
+                            a port it may not have becomes the next: 80 becomes 1024
+                            (auto: for a user who may not have 80; on: always, and
+                            also if the port is in use, as with --app-user and
+                            --app-name)
+      --bind-any            and whatever the address, it listens on all of them
 
 the app:
       --grace SECS          on SIGTERM, SIGINT, SIGHUP or SIGQUIT: pass it on, wait so

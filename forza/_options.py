@@ -100,8 +100,15 @@ SETTINGS: dict[str, Converter] = {
     "ipc": choice(auto=None, yes=True, no=False),
     "start-log": text,
 }
+# What the plugin `start` goes by, under these names. `ready` may be given repeatedly.
+START: dict[str, Converter] = {
+    "bind-hook": choice(auto="auto", on="on", off="off"),
+    "ready": text,
+    "stable": seconds,
+    "watchdog": seconds,
+}
 # What has no value.
-FLAGS = ("help", "keep", "legacy-chunks", "version")
+FLAGS = ("bind-any", "help", "keep", "legacy-chunks", "version")
 # What `cli` makes the sinks and the list of plugins of.
 OTHERS = ("host", "plugin", "port", "to")
 # What the seven plugins understand, so that a slip is found before anything runs.

@@ -125,6 +125,19 @@ def pids(*roots: int, proc: str = "/proc") -> list[int]:
     return list(found)
 
 
+def descends(pid: int, root: int, proc: str = "/proc") -> bool | None:
+    """Say whether `pid` is `root`, comes from it or is of its session; None if `pid`
+    is no more."""
+    while fields := _stat(pid, proc):
+        parent, session = int(fields[1]), int(fields[3])
+        if root in (pid, session):
+            return True
+        if parent <= 1:
+            return False
+        pid = parent
+    return None
+
+
 def _parents(proc: str) -> dict[int, int]:
     """Map each process to its parent. psutil can, for 2.7 MB that would stay."""
     parents = {}

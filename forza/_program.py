@@ -106,28 +106,37 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
     What can't be tried twice is left to the monitor: foreign plugins may still change
     the options, and a failed spawn is news that the monitor has to send.
     """
+    options = ProcessOptions(
+        args,
+        cwd=settings.get("cwd"),
+        uid=settings.get("uid"),
+        gid=settings.get("gid"),
+        ipc=settings.get("ipc"),
+        job=_is_job(),
+    )
+    early = all(name in BUILT_IN for name in settings["plugins"])
     try:
         _check_installed()
         _check_files(settings)
+        ear = _prepare(settings, options) if early else -1
     except ForzaError as error:
         say(str(error))
         os._exit(EXIT_SETUP)
-    if not all(name in BUILT_IN for name in settings["plugins"]):
+    if not early:
         return None
     from forza._spawn import spawn
 
     try:
-        options = ProcessOptions(
-            args,
-            cwd=settings.get("cwd"),
-            uid=settings.get("uid"),
-            gid=settings.get("gid"),
-            ipc=settings.get("ipc"),
-            job=_is_job(),
-        )
-        return spawn(options)
+        process = spawn(options)
     except SpawnError:
+        if ear >= 0:
+            os.close(ear)
         return None
+    if ear >= 0:
+        told = {**settings["plugin_options"].get("start", {}), "ear": str(ear)}
+        settings["plugin_options"] = {**settings["plugin_options"], "start": told}
+        os.set_inheritable(ear, True)  # only now: it is not for the app
+    return process
 
 
 def _is_job() -> bool:
@@ -154,7 +163,7 @@ def _check_installed() -> None:
 def _check_files(settings: dict[str, Any]) -> None:
     """Raise SinkError for a file that can't be written, while nothing runs yet."""
     if path := settings.get("start_log"):
-        from forza.plugins.start import prepare
+        from forza._startlog import prepare
 
         prepare(path)
     for url in settings["to"]:
@@ -163,6 +172,18 @@ def _check_files(settings: dict[str, Any]) -> None:
             from forza.sinks._logfile import check_append
 
             check_append(file_options(url)[0])
+
+
+def _prepare(settings: dict[str, Any], options: ProcessOptions) -> int:
+    """Let the app's environment say how to tell that it has started; return the
+    descriptor that hears it, or -1."""
+    if "start" not in settings["plugins"]:
+        return -1
+    from forza.ready.before import prepare
+
+    asked = settings["plugin_options"].get("start", {})
+    platform = bool(settings.get("app_user") and settings.get("app_name"))
+    return prepare(asked, options, platform=platform)
 
 
 def load_runtime() -> Runtime:

@@ -13,7 +13,7 @@ from forza._errors import (
     PortError,
     UsageError,
 )
-from forza._options import FLAGS, OTHERS, PLUGINS, SETTINGS
+from forza._options import FLAGS, OTHERS, PLUGINS, SETTINGS, START
 from forza.plugins import BUILT_IN, is_known, number, short_name, unknown
 from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, check, port, server
 
@@ -95,7 +95,7 @@ def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]
         long, equals, value = word.partition("=")
         long = _SHORT.get(long, long)
         name = long[2:]
-        known = name in FLAGS or name in SETTINGS or name in OTHERS
+        known = _is_known(name)
         if name in FLAGS:
             if equals:
                 raise UsageError(f"option {long} takes no value")
@@ -112,6 +112,10 @@ def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]
                 raise UsageError(f"option {word} needs a value{_SEE}")
         options.append((name, value))
     return options, tuple(reversed(words))
+
+
+def _is_known(name: str) -> bool:
+    return name in FLAGS or name in SETTINGS or name in START or name in OTHERS
 
 
 def _is_number(word: str) -> bool:
@@ -164,7 +168,7 @@ def _plugin_options(
     names = {short_name(plugin) for plugin in plugins}
     found: dict[str, dict[str, str]] = {}
     for option, value in options:
-        if option in FLAGS or option in SETTINGS or option in OTHERS:
+        if _is_known(option):
             continue
         name, _, key = option.partition("-")
         if name not in names or key not in PLUGINS.get(name, (key,)):
@@ -178,6 +182,27 @@ def _plugin_options(
         from forza.plugins.logs import Wanted
 
         Wanted(found["logs"])
+    if start := _start(options):
+        if "start" not in names:
+            raise UsageError(f"--{min(start)} needs the plugin 'start'")
+        found["start"] = {**found.get("start", {}), **start}
+    return found
+
+
+def _start(options: list[tuple[str, str]]) -> dict[str, str]:
+    """Return what the plugin `start` is told: sources of readiness are one a line."""
+    found: dict[str, str] = {}
+    ready = [word for name, word in options if name == "ready"]
+    if ready:
+        from forza.ready import sources
+
+        found["ready"] = "\n".join(ready)
+        sources(found["ready"])
+    for name, word in options:
+        if name in START and START[name](name, word) != 0:
+            found.setdefault(name, word)
+        elif name == "bind-any":
+            found[name] = "yes"
     return found
 
 

@@ -4,106 +4,221 @@
 
 from __future__ import annotations
 
-import os
-
-from forza._errors import SinkError
+from forza import _startlog
+from forza._wait import end, settle
 from forza.plugins import number
+from forza.ready import DEFAULT, sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Mapping
 
     from forza._monitor import Monitor
+    from forza.ready.log import Log
+    from forza.ready.notify import Notify
 
 _TAIL_BYTES = 64 * 1024
+# Sources that look by themselves; the others are told by a callback.
+_WATCHING = ("port", "tcp", "http", "exec")
 
 
 class Start:
-    """Send `health/process/start` 1 with `meta.port` once the app says `port=N` on
-    descriptor 3 (in node: `process.send("port=80")`), and `health/process/listen` for
-    each further port.
+    """Send `health/process/start`, exactly once: 1 as soon as one of the sources of
+    readiness (`ready`, one a line; docs/readiness.md) says that the app has started,
+    and it has lived for `stable` seconds (0) from then.
 
-    If it has not by `timeout` (15 s), or dies before, send `health/process/start` 0:
+    If that has not happened by `timeout` (15 s), or the app dies before, it is 0:
     its `description` is the app's output so far, at most the last 64 KiB, and its
-    `meta.reason` is `timeout` or `exit`. The first start event, good or bad, is also
-    the one line of the start log.
+    `meta.reason` is `timeout`, `exit` or `unstable`. The start event, good or bad, is
+    also the one line of the start log. Further places where the app listens are
+    `health/process/listen`; a start after the time-out is `health/process/late`.
     """
 
     def __init__(self, monitor: Monitor, options: Mapping[str, str]) -> None:
-        self._monitor = monitor
-        self._timeout = number("start", options, "timeout", 15.0)
+        self.monitor = monitor
+        self.reported = False
+        self._deadline = number("start", options, "timeout", 15.0)
+        self._stable = number("start", options, "stable", 0.0)
+        self._watchdog = number("start", options, "watchdog", 0.0)
+        self._sources = sources(options.get("ready", DEFAULT))
+        self._kinds = {kind for kind, _ in self._sources}
         self._output: bytearray | None = bytearray()
-        self._started = False
-        self._reported = False
+        self._found: dict[str, object] | None = None
+        self._told: set[object] = set()
+        self._places: list[dict[str, object]] = []
+        self._alarm: Future[None] | None = None
+        self._log: Log | None = None
+        self._notify: Notify | None = None
+        if "log" in self._kinds:
+            from forza.ready.log import Log
+
+            self._log = Log([value for kind, value in self._sources if kind == "log"])
+        if "ipc" in self._kinds and not monitor.options.ipc:
+            monitor.say("--ready ipc: the command is not node, so see --ipc")
         if monitor.start_log is not None:
-            prepare(monitor.start_log)
+            _startlog.prepare(monitor.start_log)
+        ear = self._ear(options)
+        if ear >= 0:
+            from forza.ready.notify import Notify
+
+            self._notify = Notify(self, ear, asked="notify" in self._kinds)
 
     async def run(self) -> None:
-        await self._monitor.sleep(self._timeout)
-        if not self._started:
-            self._fail("timeout")
+        loop = self.monitor.loop
+        if self._notify is not None:
+            self._notify.start()
+        tasks = [loop.create_task(self._watch(*source)) for source in self._sources]
+        try:
+            await self._decide()
+            if self._notify is not None and self._watchdog:
+                while self._found is None:
+                    await self._wake(loop.create_future())
+                await self._notify.guard(self._watchdog)
+            await loop.create_future()  # until the app's end
+        finally:
+            for task in tasks:
+                await end(loop, task)
+            if self._notify is not None:
+                self._notify.close()
 
     def stdout_data(self, data: bytes) -> None:
-        output = self._output
-        if output is not None:
-            output += data
-            if len(output) > 2 * _TAIL_BYTES:
-                del output[:-_TAIL_BYTES]
+        self._data("stdout", data)
 
-    stderr_data = stdout_data
+    def stderr_data(self, data: bytes) -> None:
+        self._data("stderr", data)
 
     def ipc_data(self, data: bytes) -> None:
         # node's process.send("port=80") puts it in quotes.
-        name, _, number = data.strip(b'"').partition(b"=")
-        if name == b"port" and number.isdigit() and len(number) <= len("65535"):
-            port = int(number)
+        name, _, digits = data.strip(b'"').partition(b"=")
+        if name == b"port" and digits.isdigit() and len(digits) <= len("65535"):
+            port = int(digits)
             if 0 < port < 65536:
-                self._listening(port)
+                kind = "fd" if "fd" in self._kinds else "port"
+                self.hear(kind, {"port": port})
+                return
+        if data == b'"ready"':
+            self.hear("ipc")
+        if data[:1] != b"{":
+            self.hear("fd")
 
     def process_exit(self, exit_status: int, term_signal: int) -> None:
-        if not self._reported:
-            self._fail("exit")
+        if not self.reported:
+            self._fail("exit" if self._found is None else "unstable")
 
-    def _listening(self, port: int) -> None:
-        if self._started:
-            self._monitor.send("health/process/listen", 1.0, meta={"port": port})
+    # What sources use.
+
+    def hear(self, kind: str, where: dict[str, object] | None = None) -> None:
+        """Take the word of a source: the app has started, or listens, or both."""
+        if where:
+            place = where.get("port", where.get("path"))
+            if place in self._told:
+                return
+            self._told.add(place)
+            self._places.append(where)
+        if kind in self._kinds and self._found is None:
+            self._found = {"ready": kind}
+            if self.reported:  # as failed
+                self._send("health/process/late")
+            elif not self._stable:
+                self._succeed()
+            if self._alarm is not None:
+                settle(self._alarm)
+        if self.reported:
+            for further in self._places:
+                self.monitor.send("health/process/listen", 1.0, meta=further)
+            self._places.clear()
+
+    def extend(self, seconds: float) -> None:
+        """Give the app so much time from now, if it has less."""
+        self._deadline = max(self._deadline, self.monitor.clock() + seconds)
+
+    def drain(self) -> None:
+        """Hear first what has been said already."""
+        if self._notify is not None:
+            self._notify.read()
+
+    # The course of things.
+
+    def _ear(self, options: Mapping[str, str]) -> int:
+        """Return the descriptor of what is said by datagram, or -1 if nothing is."""
+        if self.monitor.process is not None:  # whoever has spawned it has made one
+            return int(options.get("ear", "-1"))
+        from forza.ready.before import prepare
+
+        platform = self.monitor.has_app
+        return prepare(options, self.monitor.options, platform=platform)
+
+    async def _watch(self, kind: str, value: str) -> None:
+        try:
+            if kind == "none":
+                self.hear(kind)
+            elif kind in _WATCHING:
+                module = __import__(f"forza.ready.{kind}", None, None, ["watch"])
+                await module.watch(self, value)
+        except Exception as error:  # the other sources may still do
+            self.monitor.say(f"--ready {kind} failed: {type(error).__name__}: {error}")
+
+    async def _decide(self) -> None:
+        while self._found is None:
+            left = self._deadline - self.monitor.clock()
+            if left <= 0:
+                self._fail("timeout")
+                return
+            await self._wake(self.monitor.sleep(left))
+        if not self.reported:
+            await self.monitor.sleep(self._stable)
+            self._succeed()
+
+    async def _wake(self, alarm: Future[None]) -> None:
+        """Wait for this alarm, or until a source says something."""
+        self._alarm = alarm
+        await alarm
+
+    def _data(self, stream: str, data: bytes) -> None:
+        output = self._output
+        if output is None:
             return
-        self._started = True
-        self._report(1.0, None, {"port": port})
+        output += data
+        if len(output) > 2 * _TAIL_BYTES:
+            del output[:-_TAIL_BYTES]
+        if self._log is not None and self._log.data(stream, data):
+            self.hear("log")
+
+    def _succeed(self) -> None:
+        if not self._places and self._kinds.isdisjoint(("port", "none")):
+            self._look()
+        self._report(self._send("health/process/start"))
+
+    def _look(self) -> None:
+        """See where an app listens that has said that it is ready, but not where."""
+        process = self.monitor.process
+        if process is not None and process.pid:
+            from forza.ready.port import Ports
+
+            ports = Ports(process.pid)
+            self._places += ports.look()
+            ports.close()
+            self._told.update(p.get("port", p.get("path")) for p in self._places)
+
+    def _send(self, service: str) -> bytes:
+        where = self._places.pop(0) if self._places else {}
+        meta = {**(self._found or {}), **where}
+        return self.monitor.send(service, 1.0, None, meta, lifecycle=True)
 
     def _fail(self, reason: str) -> None:
-        output = bytes(self._output or b"")[-_TAIL_BYTES:]
-        self._report(0.0, output.decode(errors="replace"), {"reason": reason})
-
-    def _report(
-        self, metric: float, description: str | None, meta: dict[str, object]
-    ) -> None:
-        event = self._monitor.send(
-            "health/process/start", metric, description, meta, lifecycle=True
+        output = bytes(self._output or b"")[-_TAIL_BYTES:].decode(errors="replace")
+        meta = {"reason": reason}
+        self._report(
+            self.monitor.send("health/process/start", 0.0, output, meta, lifecycle=True)
         )
-        self._output = None
-        if self._monitor.start_log is not None and not self._reported:
-            _append(self._monitor.start_log, event)
-        self._reported = True
 
-
-def prepare(path: str) -> None:
-    """Make the start log, or empty it. Raises SinkError."""
-    try:
-        os.close(_open(path, os.O_TRUNC))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SinkError(f"cannot write the start log {path}: {reason}") from error
-
-
-def _append(path: str, line: bytes) -> None:
-    fd = _open(path, os.O_APPEND)
-    try:
-        os.write(fd, line)
-    finally:
-        os.close(fd)
-
-
-def _open(path: str, flags: int) -> int:
-    flags |= os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    return os.open(path, flags, 0o644)
+    def _report(self, event: bytes) -> None:
+        self.reported = True
+        self._output = self._log = None
+        if self.monitor.start_log is not None:
+            try:
+                _startlog.write(self.monitor.start_log, event)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                self.monitor.say(f"cannot write the start log: {reason}")

@@ -33,7 +33,7 @@ DEFAULT_PORT = 1337
 DEFAULT_KEEP = 5
 MOST_KEPT = 999
 SMALLEST_FILE = 64 * 1024
-SCHEMES = ("tcp", "file", "stdout")
+SCHEMES = ("tcp", "udp", "file", "stdout")
 
 
 def check(url: str) -> None:
@@ -44,6 +44,8 @@ def check(url: str) -> None:
         raise UsageError(f"cannot send to '{url}': it must begin with one of {known}")
     if scheme == "tcp":
         servers(rest)
+    elif scheme == "udp" and len(servers(rest)) > 1:
+        raise UsageError(f"cannot send to '{url}': datagrams have no fail-over")
     elif scheme == "file":
         file_options(url)
     elif scheme == "stdout" and rest.strip("/"):
@@ -62,6 +64,10 @@ def open_sink(url: str, monitor: Monitor, limit: int) -> Sink:
         from forza.sinks.tcp import Tcp
 
         return Tcp(monitor, url, servers(rest), queue)
+    if scheme == "udp":
+        from forza.sinks.udp import Udp
+
+        return Udp(monitor, url, *servers(rest)[0], queue)
     if scheme == "file":
         from forza.sinks.file import open_file
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Hear from the app that it has started, and pass it on once."""
+"""Learn that the app has started, if it has, and pass it on once."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_start_log_without_a_server(forza: Forza, tmp_path: Path) -> None:
 
 
 def test_too_late(forza: Forza, server: MetricsServer) -> None:
-    """An app that is too slow has failed to start, until it does start after all."""
+    """An app that is too slow has failed to start; if it does after all, it is late."""
     program = forza.start(
         *("-h", server.address, "--start-timeout", 0.2),
         *("--", "sh", "-c", "echo slow; read -r _; echo port=80 >&3"),
@@ -93,8 +93,9 @@ def test_too_late(forza: Forza, server: MetricsServer) -> None:
     program.stdin.write(b"\n")
     forza.wait(program)
     server.wait_closed()
-    start = server.of("health/process/start")[-1]
-    assert (start["metric"], start["meta"]["port"]) == (1, 80)
+    assert server.of("health/process/start") == [late]
+    (after_all,) = server.of("health/process/late")
+    assert (after_all["metric"], after_all["meta"]["port"]) == (1, 80)
 
 
 def test_output_so_far_is_bounded(forza: Forza, server: MetricsServer) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import forza
 from forza import cli, sinks
 from forza._help import TEXT
-from forza._options import FLAGS, OTHERS, PLUGINS, SETTINGS
+from forza._options import FLAGS, OTHERS, PLUGINS, SETTINGS, START
 from forza.plugins import ALL
 
 COMMAND = ("node", "app.js")
@@ -226,7 +226,7 @@ def test_no_command(argv: tuple[str, ...]) -> None:
         cli.parse(argv)
 
 
-LONG = [f"--{name}" for name in (*SETTINGS, *FLAGS, *OTHERS)]
+LONG = [f"--{name}" for name in (*SETTINGS, *START, *FLAGS, *OTHERS)]
 NAMES = LONG + list(cli._SHORT)
 WORDS = st.one_of(
     st.sampled_from([*NAMES, "--", "-", "--=", "=", "", "--x-y"]),

@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -37,6 +38,13 @@ def on_a_loop(test: Callable[[FakeMonitor], Coroutine[Any, Any, None]]) -> None:
         await test(FakeMonitor())
 
     run_on(asyncio.new_event_loop)(main())
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Cancel a plugin's coroutine, as the app's end does."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 # Names.
@@ -213,9 +221,9 @@ def test_start() -> None:
         plugin.ipc_data(b'"port=81"')
         await monitor.advance(100.0)
         plugin.process_exit(0, 0)
-        await task
+        await stop(task)
         assert monitor.sent == [
-            Sent("health/process/start", 1.0, None, {"port": 80}),
+            Sent("health/process/start", 1.0, None, {"ready": "port", "port": 80}),
             Sent("health/process/listen", 1.0, None, {"port": 81}),
         ]
 
@@ -259,7 +267,7 @@ def test_start_timeout() -> None:
         await monitor.advance(14.9)
         assert monitor.sent == []
         await monitor.advance(0.2)
-        await task
+        await stop(task)
         meta = {"reason": "timeout"}
         expected = Sent("health/process/start", 0.0, "one\nt\ufffdwo\n", meta)
         assert monitor.sent == [expected]
@@ -267,7 +275,7 @@ def test_start_timeout() -> None:
         plugin.ipc_data(b"port=80")
         plugin.process_exit(0, 0)
         assert monitor.sent[1:] == [
-            Sent("health/process/start", 1.0, None, {"port": 80})
+            Sent("health/process/late", 1.0, None, {"ready": "port", "port": 80})
         ]
 
     on_a_loop(test)
@@ -320,7 +328,7 @@ def test_start_log(tmp_path: Path) -> None:
         await monitor.advance(0.0)
         task = asyncio.create_task(plugin.run())
         await monitor.advance(2.0)
-        await task
+        await stop(task)
         line = path.read_text()
         plugin.ipc_data(b"port=80")
         plugin.process_exit(0, 0)

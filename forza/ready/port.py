@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Watch where the processes of the app listen, without a word from them."""
+
+from __future__ import annotations
+
+import os
+
+from forza import _proc
+from forza.ready._sockets import Diagnosis, holders, listening_by_proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from forza.plugins.start import Start
+    from forza.ready._sockets import Listening
+
+# Between two looks an eighth of the app's age passes, so that what there is to see is
+# seen late by an eighth at most: 9 looks in the first 0.2 s, 17 in the first second.
+# Until the app has started it is never more than a quarter of a second, afterwards
+# never more than half a minute. A look at which nothing is new takes 0.1 ms.
+_SHARE = 8
+_SHORTEST, _LONGEST, _LONGEST_ONCE_STARTED = 0.02, 0.25, 30.0
+# A unix socket may be there for the app's own ends (worker processes, a loader): if a
+# TCP socket follows within this time, that one is where the app has started.
+_PREFER_TCP = 1.0
+# A process that is born during the look may be missed by it, so look again.
+_TRIES = 3
+
+
+class Ports:
+    """Find the listening sockets of a process tree, each once."""
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._tries: dict[int, int] = {}
+        self._diagnosis: Diagnosis | None = None
+        try:
+            self._diagnosis = Diagnosis()
+        except OSError:  # a kernel, or an imitation of one, that lacks it
+            pass
+
+    def look(self) -> list[dict[str, object]]:
+        """Return those that are new: TCP first, the oldest first."""
+        listening = self._listening()
+        tries = {inode: self._tries.get(inode, _TRIES) for inode in listening}
+        unknown = {inode for inode, left in tries.items() if left}
+        found: list[dict[str, object]] = []
+        if unknown:
+            held = holders(_proc.pids(self._root), unknown)
+            for inode in unknown:
+                tries[inode] = 0 if inode in held else tries[inode] - 1
+            order = sorted(held, key=lambda inode: ("path" in listening[inode], inode))
+            found += [_absolute(listening[inode], held[inode]) for inode in order]
+        self._tries = tries
+        return found
+
+    def close(self) -> None:
+        if self._diagnosis is not None:
+            self._diagnosis.close()
+
+    def _listening(self) -> Listening:
+        if self._diagnosis is not None:
+            try:
+                return self._diagnosis.listening()
+            except OSError:
+                self._diagnosis.close()
+                self._diagnosis = None
+        return listening_by_proc(self._root)
+
+
+def _absolute(where: dict[str, object], pid: int) -> dict[str, object]:
+    path = where.get("path")
+    if isinstance(path, str) and path[0] not in "/@":
+        try:
+            path = os.path.join(os.readlink(f"/proc/{pid}/cwd"), path)
+        except OSError:
+            pass
+        return {"path": path}
+    return where
+
+
+async def watch(start: Start, _: str = "") -> None:
+    """Tell `start` of each socket that the app listens on."""
+    monitor = start.monitor
+    if monitor.process is None:  # a plugin's author tests without an app
+        return
+    ports = Ports(monitor.process.pid)
+    waiting: list[dict[str, object]] = []
+    wait_until = 0.0
+    try:
+        while True:
+            news = ports.look()
+            if news:  # the bind hook may have more to say of the same ports
+                start.drain()
+            for where in news:
+                if "port" in where or start.reported:
+                    start.hear("port", where)
+                else:
+                    wait_until = wait_until or monitor.clock() + _PREFER_TCP
+                    waiting.append(where)
+            if waiting and (start.reported or monitor.clock() >= wait_until):
+                for where in waiting:
+                    start.hear("port", where)
+                waiting.clear()
+            longest = _LONGEST_ONCE_STARTED if start.reported else _LONGEST
+            pause = min(max(monitor.clock() / _SHARE, _SHORTEST), longest)
+            await monitor.sleep(pause)
+    finally:
+        ports.close()
