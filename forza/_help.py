@@ -72,6 +72,11 @@ when the app has started (the event health/process/start):
 the app:
       --grace SECS          on SIGTERM, SIGINT, SIGHUP or SIGQUIT: pass it on, wait so
                             long (default 10), then SIGKILL; a second one does not wait
+      --stop-signal NAME    ask it to end with this signal, not with SIGTERM
+      --signal NAME=[NAME]  pass a signal on as another, or not at all; repeat it.
+                            HUP=HUP passes SIGHUP on as a wish to reload, not to end
+      --cwd DIR             start it in this folder
+      --user USER[:GROUP]   start it as this user (forza must be run by root)
       --keep                start the app again whenever it has ended, as aeternum does
       --ipc auto|yes|no     make descriptor 3 node's IPC channel, so that
                             process.send({service, metric}) becomes an event
@@ -81,7 +86,8 @@ the app:
       --help                print this
 
 exit status: the app's own; 128 + N if signal N ended it; 127 command not found,
-126 not executable; 125 forza could not set up; 3 bad port; 2 other usage errors.
+126 not executable; 125 forza could not set up; 123 no such user for the app, 122 no
+such folder; 3 bad port; 2 other usage errors.
 
 environment: NO_COLOR=1 shows events without colours; FORZA_RUNTIME=plain turns the
 lean runtime off (more memory, nothing else).

@@ -56,6 +56,55 @@ def signal_number(word: str) -> int:
     return int(found)
 
 
+def signal_named(name: str, word: str) -> int:
+    """Take a signal, as TERM, SIGTERM or 15."""
+    try:
+        return signal_number(word)
+    except ValueError as error:
+        raise UsageError(f"--{name}: {error}") from None
+
+
+def rewriting(name: str, word: str) -> tuple[int, int]:
+    """Take `RECEIVED=SENT`, two signals, or `RECEIVED=`, for none to be sent."""
+    from forza._forwarding import HANDLED
+
+    received, equals, sent = word.partition("=")
+    if not equals:
+        raise UsageError(f"--{name} must be as TERM=INT or HUP=, not '{word}'")
+    number = signal_named(name, received)
+    if number not in HANDLED:
+        raise UsageError(f"--{name}: forza does not pass {received} on")
+    return number, signal_named(name, sent) if sent else 0
+
+
+def user(name: str, word: str) -> dict[str, int]:
+    """Take `USER`, whose group counts, or `USER:GROUP`; each by name or number."""
+    who, colon, group = word.partition(":")
+    found: dict[str, int] = {}
+    if who.isdigit():
+        found["uid"] = int(who)
+    else:
+        from pwd import getpwnam
+
+        try:
+            entry = getpwnam(who)
+        except KeyError:
+            raise UsageError(f"--{name}: there is no user '{who}'") from None
+        found = {"uid": entry.pw_uid, "gid": entry.pw_gid}
+    if group.isdigit():
+        found["gid"] = int(group)
+    elif colon:
+        from grp import getgrnam
+
+        try:
+            found["gid"] = getgrnam(group).gr_gid
+        except KeyError:
+            raise UsageError(f"--{name}: there is no group '{group}'") from None
+    if "gid" not in found:
+        raise UsageError(f"--{name} must name a group, too, as {who}:GROUP")
+    return found
+
+
 def size(name: str, word: str) -> int:
     """Take a number of bytes, as 65536, 64K, 1M or 1G."""
     digits = word.rstrip("kKmMgG")
@@ -94,11 +143,13 @@ SETTINGS: dict[str, Converter] = {
     "app-name": text,
     "app-user": text,
     "buffer": buffer,
+    "cwd": text,
     "flush-timeout": seconds,
     "grace": seconds,
     "hostname": text,
     "ipc": choice(auto=None, yes=True, no=False),
     "start-log": text,
+    "stop-signal": signal_named,
 }
 # What the plugin `start` goes by, under these names. `ready` may be given repeatedly.
 START: dict[str, Converter] = {
@@ -109,8 +160,8 @@ START: dict[str, Converter] = {
 }
 # What has no value.
 FLAGS = ("bind-any", "help", "keep", "legacy-chunks", "version")
-# What `cli` makes the sinks and the list of plugins of.
-OTHERS = ("host", "plugin", "port", "to")
+# What `cli` makes the sinks, the list of plugins and more of.
+OTHERS = ("host", "plugin", "port", "signal", "to", "user")
 # What the seven plugins understand, so that a slip is found before anything runs.
 PLUGINS: dict[str, tuple[str, ...]] = {
     "cpu": ("interval",),

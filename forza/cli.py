@@ -13,7 +13,15 @@ from forza._errors import (
     PortError,
     UsageError,
 )
-from forza._options import FLAGS, OTHERS, PLUGINS, SETTINGS, START
+from forza._options import (
+    FLAGS,
+    OTHERS,
+    PLUGINS,
+    SETTINGS,
+    START,
+    rewriting,
+    user,
+)
 from forza.plugins import BUILT_IN, is_known, number, short_name, unknown
 from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, check, port, server
 
@@ -67,7 +75,8 @@ def asked_for(argv: Sequence[str]) -> str:
 def parse(argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the app's own words, and Monitor's arguments. Raises UsageError.
 
-    Among the arguments is `keep`, which is no Monitor's, if a keeper is asked for.
+    Two among the arguments are no Monitor's: `keep`, if a keeper is asked for, and
+    `signals`, which of those received are passed on as which others.
     """
     options, args = _split(argv)
     if not args:
@@ -79,6 +88,8 @@ def parse(argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
         "plugin_options": _plugin_options(options, plugins),
         **_settings(options),
     }
+    if rewritten := _rewritten(options):
+        settings["signals"] = rewritten
     if ("keep", "") in options:
         settings["keep"] = True
     return args, settings
@@ -206,6 +217,12 @@ def _start(options: list[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
+def _rewritten(options: list[tuple[str, str]]) -> dict[int, int]:
+    """Return which signal is passed on as which other, the first of each counting."""
+    given = [word for name, word in options if name == "signal"]
+    return dict(reversed([rewriting("signal", word) for word in given]))
+
+
 def _settings(options: list[tuple[str, str]]) -> dict[str, object]:
     """Return the options that are Monitor's own arguments; the first of each counts."""
     found: dict[str, object] = {}
@@ -213,4 +230,6 @@ def _settings(options: list[tuple[str, str]]) -> dict[str, object]:
         key = name.replace("-", "_")
         if name in SETTINGS and key not in found:
             found[key] = SETTINGS[name](name, value)
+        elif name == "user" and "uid" not in found:
+            found |= user(name, value)
     return found

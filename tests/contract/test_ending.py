@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 
 
-@pytest.mark.parametrize("status", [0, 1, 7, 42, 255])
+@pytest.mark.parametrize("status", [0, 1, 7, 42, 122, 255])
 def test_exit_status(forza: Forza, status: int) -> None:
     """The app's status is forza's, and the last event has it."""
     ended = forza.run("--", "sh", "-c", f"exit {status}")
