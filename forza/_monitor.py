@@ -90,7 +90,6 @@ class Monitor:
         self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
         self.process = process
         self.ended: Exit | None = None
-        self.failure: str | None = None
         self.silent = False
         # Whether what has lost its parents to this process can only be the app's.
         self.adopts = False
@@ -175,14 +174,14 @@ class Monitor:
         return self._timers.every(seconds)
 
     @property
-    def has_app(self) -> bool:
-        """Say whether a platform runs the app: it has named its user and the app."""
-        return self._app is not None
-
-    @property
     def held(self) -> bool:
         """Whether the app's output is left in its pipes for now."""
         return bool(self._holders)
+
+    @property
+    def has_app(self) -> bool:
+        """Say whether a platform runs the app: it has named its user and the app."""
+        return self._app is not None
 
     @property
     def bytes_read(self) -> int:
@@ -198,11 +197,10 @@ class Monitor:
 
         getLogger("forza").log(30 if problem else 20, text)  # WARNING, INFO
 
-    def fail(self, reason: str, signum: int = _TERM) -> None:
-        """End the app, as `stop` does; `reason` is what its exit event says."""
+    def fail(self, reason: str, signum: int) -> None:
+        """End an app that has failed, as `stop` does, unless it is ending already."""
         if self.ended is None and self._kill_timer is None:
-            self.failure = reason
-            self.stop(signum)
+            self.stop(signum, reason)
 
     # What its owner uses.
 

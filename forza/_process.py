@@ -130,6 +130,11 @@ class Process:
         self._gone_cb: Callable[[], object] | None = None
         self._loop: AbstractEventLoop | None = None
 
+    @property
+    def top(self) -> int:
+        """The process that all of the app descends from: the guard, if there is one."""
+        return self.child or self.pid
+
     def watch(self, loop: AbstractEventLoop, exit_cb: ExitCallback) -> None:
         """Call `exit_cb` exactly once, when the child has ended."""
         self._loop = loop

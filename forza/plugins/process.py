@@ -42,8 +42,6 @@ class Process:
                 meta["core"] = True
         else:
             meta = {"code": exit_status, "reason": ended.reason}
-        if self._monitor.failure is not None:
-            meta["reason"] = self._monitor.failure
         self._monitor.send(
             "health/process/exit", 1.0, str(ended.code), meta, lifecycle=True
         )

@@ -125,9 +125,7 @@ class Start:
             if self._alarm is not None:
                 settle(self._alarm)
         if self.reported:
-            for further in self._places:
-                self.monitor.send("health/process/listen", 1.0, meta=further)
-            self._places.clear()
+            self._tell_further()
 
     def extend(self, seconds: float) -> None:
         """Give the app so much time from now, if it has less."""
@@ -189,6 +187,12 @@ class Start:
         if not self._places and self._kinds.isdisjoint(("port", "none")):
             self._look()
         self._report(self._send("health/process/start"))
+        self._tell_further()
+
+    def _tell_further(self) -> None:
+        for further in self._places:
+            self.monitor.send("health/process/listen", 1.0, meta=further)
+        self._places.clear()
 
     def _look(self) -> None:
         """See where an app listens that has said that it is ready, but not where."""
@@ -196,7 +200,7 @@ class Start:
         if process is not None and process.pid:
             from forza.ready.port import Ports
 
-            ports = Ports(process.pid)
+            ports = Ports(process.top)
             self._places += ports.look()
             ports.close()
             self._told.update(p.get("port", p.get("path")) for p in self._places)

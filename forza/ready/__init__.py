@@ -62,6 +62,11 @@ def address(kind: str, value: str) -> tuple[str, int]:
     if kind == "http" and not plain and "]" not in port:
         host, port, plain = authority, "80", ":" not in authority
     right = host and plain and 0 < int(port) < 65536 and (bracketed or ":" not in host)
-    if not right or (slash and kind == "tcp") or not value.isprintable():
+    if (
+        not right
+        or (slash and kind == "tcp")
+        or not value.isprintable()
+        or " " in value
+    ):
         raise PluginError(f"--ready {kind}://{value}: it must name a host and a port")
     return host.strip("[]"), int(port)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import os
+from stat import S_ISSOCK
 from sys import byteorder
 
 from forza import _proc
@@ -55,14 +56,19 @@ def listen(path: str) -> tuple[int, str]:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove the socket of a monitor that was killed; leave one in use alone."""
+    """Remove the socket of a monitor that was killed; leave all else alone."""
+    try:
+        if not S_ISSOCK(os.lstat(path).st_mode):
+            return  # bind says what is the matter
+    except OSError:
+        return
     probe = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         probe.connect(path)
     except ConnectionRefusedError:
         os.unlink(path)
     except OSError:
-        pass  # not there; or what it is, bind says
+        pass
     finally:
         probe.close()
 
@@ -145,7 +151,7 @@ class Notify:
         process = self._monitor.process
         if process is None or not pid:
             return False
-        descends = _proc.descends(pid, process.pid)
+        descends = _proc.descends(pid, process.top)
         if descends is not None:
             return descends
         try:

@@ -84,7 +84,7 @@ async def watch(start: Start, _: str = "") -> None:
     monitor = start.monitor
     if monitor.process is None:  # a plugin's author tests without an app
         return
-    ports = Ports(monitor.process.pid)
+    ports = Ports(monitor.process.top)
     waiting: list[dict[str, object]] = []
     wait_until = 0.0
     try:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from forza import _native
 from tests.conftest import PATIENCE, ROOT
 
 if TYPE_CHECKING:
@@ -26,6 +28,23 @@ if TYPE_CHECKING:
 # In the environment of every program a test starts: what still has it after the test
 # was left behind.
 _MARK = "FORZA_TEST_RUN"
+
+_PR_CAPBSET_DROP, _CAP_NET_BIND_SERVICE = 24, 10
+_prctl = ctypes.CDLL(None).prctl
+
+
+def _drop() -> None:
+    assert _prctl(_PR_CAPBSET_DROP, _CAP_NET_BIND_SERVICE, 0, 0, 0) == 0
+
+
+# Takes from forza what lets root have any port, so that it may not have 80.
+PLAIN: dict[str, Any] = {"preexec_fn": _drop} if os.getuid() == 0 else {}
+
+_FIRST = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
+needs_hook = pytest.mark.skipif(
+    _native.path("libbind.so") is None or int(_FIRST) < 1024,
+    reason="the bind hook was not built, or low ports are anybody's here",
+)
 
 
 class Forza:

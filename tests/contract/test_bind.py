@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forza import _native
 from tests.conftest import CHILDREN, MetricsServer
+from tests.contract.conftest import PLAIN, needs_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,24 +22,7 @@ if TYPE_CHECKING:
     from tests.contract.conftest import Forza
 
 JS = CHILDREN / "listens.js"
-_PR_CAPBSET_DROP, _CAP_NET_BIND_SERVICE = 24, 10
-_prctl = ctypes.CDLL(None).prctl
-
-
-def drop() -> None:
-    """Take from a child what lets root have any port: then it may not have 80."""
-    assert _prctl(_PR_CAPBSET_DROP, _CAP_NET_BIND_SERVICE, 0, 0, 0) == 0
-
-
-PLAIN: dict[str, Any] = {"preexec_fn": drop} if os.getuid() == 0 else {}
-LOW = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
-
-pytestmark = [
-    pytest.mark.skipif(
-        _native.path("libbind.so") is None, reason="the bind hook was not built"
-    ),
-    pytest.mark.skipif(LOW < 1024, reason="low ports are anybody's here"),
-]
+pytestmark = needs_hook
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Hold forza to the suite of the program it succeeds, case by case.
 
-That suite has nine cases. Five are here; the four on how a listening port is found
-(any free one, 80 moved to 1024, 5333, after a UDP bind) are not, since forza does not
-look for ports yet. Two more, on fail-over, were in the suite once.
+That suite has nine cases. Two more, on fail-over, were in the suite once.
 """
 
 from __future__ import annotations
@@ -12,11 +10,12 @@ from __future__ import annotations
 import socket
 import subprocess
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.conftest import CHILDREN, MetricsServer
+from tests.contract.conftest import PLAIN, needs_hook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +52,50 @@ def test_coloured_lines(forza: Forza, server: MetricsServer) -> None:
     err = [f"\033[1;31merr {n}\033[0m\ttab\n" for n in range(1024)]
     assert [event["description"] for event in server.of("logs/stdout")] == out
     assert [event["description"] for event in server.of("logs/stderr")] == err
+
+
+def listen(
+    forza: Forza, server: MetricsServer, *words: str | int, **settings: Any
+) -> dict[str, Any]:
+    """Start a node that listens as told; return the meta of its start event."""
+    program = forza.start(
+        *("-h", server.address, "--app-user", "maciej", "--app-name", "truth"),
+        *("--", "node", CHILDREN / "listens.js", *words),
+        stdin=subprocess.PIPE,
+        **settings,
+    )
+    (start,) = server.wait_for("health/process/start")
+    forza.wait(program)
+    server.wait_closed()
+    assert server.of("health/process/start") == [start]
+    assert start["metric"] == 1
+    meta: dict[str, Any] = start["meta"]
+    assert meta["app"] == {"user": "maciej", "name": "truth"}
+    return meta
+
+
+def test_any_port(forza: Forza, server: MetricsServer) -> None:
+    """An app that listens on port 0 has started with the port that it gets."""
+    meta = listen(forza, server, 0)
+    assert server.text("logs/stdout") == f"bound {meta['port']}\n"
+
+
+@needs_hook
+def test_port_80(forza: Forza, server: MetricsServer) -> None:
+    """An ordinary user's port 80 becomes 1024, or the next that is free."""
+    assert 1024 <= listen(forza, server, 80, **PLAIN)["port"] < 1034
+
+
+@pytest.mark.parametrize("before", [(), ("udp",)], ids=["alone", "after a UDP bind"])
+def test_port_5333(
+    forza: Forza, server: MetricsServer, before: tuple[str, ...]
+) -> None:
+    """Another port is the app's if it is free; a UDP bind before is not told."""
+    with socket.socket() as sock:
+        free = sock.connect_ex(("127.0.0.1", 5333)) != 0
+    meta = listen(forza, server, *before, 5333)
+    assert meta["port"] == 5333 or not free
+    assert server.of("health/process/listen") == []
 
 
 def test_missing_script(forza: Forza, server: MetricsServer) -> None:

@@ -206,7 +206,7 @@ def test_plugins(
         ("--cpu-interval=-1", "'-1'"),
         ("--start-timeout 0", "start: timeout must be a number above 0"),
         ("--plugin no-such", "unknown plugin 'no-such'"),
-        ("--to udp:a", "'udp:a'"),
+        ("--to amqp:a", "'amqp:a'"),
         ("--to file:", "it names no file"),
         ("--to", "--to needs a value"),
         ("--hostname", "--hostname needs a value"),
