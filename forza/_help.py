@@ -17,6 +17,8 @@ examples:
                                                 if one fails, the next takes over
   forza --to tcp:a:1337 --to file:/var/log/app.ndjson -- node app.js
                                                 to both, each at its own speed
+  forza -h a.example --spool /var/spool/app -- node app.js
+                                                nothing is lost while it is away
 
 where events go (default: standard output):
   -h, --host [HOST[:PORT]]  a metrics server (default 127.0.0.1); repeat it to name
@@ -27,6 +29,9 @@ where events go (default: standard output):
                             repeat it to send everything to each
       --buffer BYTES        hold back so much for a server that is away (default 1M);
                             when full, the oldest logs go first, and are counted
+      --spool DIR           keep on disk what servers have not got yet: no crash loses
+                            it, the next monitor delivers it, or 'forza flush'
+      --spool-max BYTES     at most so much in DIR, whoever left it (default 64M)
       --flush-timeout SECS  time for the last events to leave (default 5)
 
 what is in them:

@@ -16,7 +16,8 @@ from forza._ipc import Channel
 from forza._pipe import Pipe
 from forza._process import Exit, Process, ProcessOptions
 from forza._wait import Timers, settle, wait
-from forza.sinks import open_sink
+from forza.sinks import is_spooled, open_sink
+from forza.sinks._buffer import Buffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
 
     from forza._proc import Tree
     from forza.sinks import Sink
+    from forza.sinks._buffer import Queue
+    from forza.spool._depot import Depot
     from forza.typing import Plugin
 
 GRACE = 10.0
 FLUSH_TIMEOUT = 5.0
 BUFFER = 1024 * 1024
+SPOOL_MAX = 64 * 1024 * 1024
 # After the child's end, a grandchild may still hold its output open: wait this long.
 _DRAIN = 1.0
 # What was killed is gone by then, unless the kernel itself holds it.
@@ -54,8 +58,10 @@ class Monitor:
     `to` are sink URLs (default: events to standard output), `plugins` names or
     `module:attr` (default: all seven), `plugin_options` a mapping from a plugin's
     name to its options. `flush_timeout` bounds how long the last events may take to
-    leave, `buffer` the bytes held back for each sink that is away. `stop_signal` is
-    what asks the app to end, if not SIGTERM.
+    leave, `buffer` the bytes held back for each sink that is away. With `spool`, a
+    folder, those wait on disk instead: at most `spool_max` bytes, for the next monitor
+    if this one cannot deliver them. `stop_signal` is what asks the app to end, if not
+    SIGTERM.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class Monitor:
         stop_signal: int = _TERM,
         flush_timeout: float = FLUSH_TIMEOUT,
         buffer: int = BUFFER,
+        spool: str | None = None,
+        spool_max: int = SPOOL_MAX,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         uid: int | None = None,
@@ -107,6 +115,9 @@ class Monitor:
         self._oom_kills = -1
         self._flush_timeout = flush_timeout
         self._buffer = buffer
+        self._spool = spool
+        self._spool_max = spool_max
+        self._depot: Depot | None = None
         self._say = say
         self._loop = loop
         self._sinks: tuple[Sink, ...] = ()
@@ -320,13 +331,34 @@ class Monitor:
         sinks: list[Sink] = []
         try:
             for url in self._to:
-                sink = open_sink(url, self, self._buffer)
+                sink = open_sink(url, self, self._queue(url))
                 sinks.append(sink)
         except BaseException:
             for sink in sinks:
                 await sink.close(0.0)
+            self._close_depot()
             raise
         self._sinks = tuple(sinks)
+
+    def _queue(self, url: str) -> Queue:
+        """Return what holds a sink's events until they are delivered.
+
+        Raises SinkError if the spool cannot be used.
+        """
+        if self._spool is None or not is_spooled(url):
+            return Buffer(self._buffer)
+        from forza.spool._depot import Depot, check_folder
+        from forza.spool._queue import Spool
+
+        if self._depot is None:
+            check_folder(self._spool)
+            spooled = [url for url in self._to if is_spooled(url)]
+            self._depot = Depot(self._spool, self._spool_max, spooled)
+        return Spool(self, self._depot, url, self._buffer)
+
+    def _close_depot(self) -> None:
+        if self._depot is not None:
+            self._depot.close()
 
     def _spawned(self, process: Process) -> None:
         self._started_at = monotonic()
@@ -429,6 +461,7 @@ class Monitor:
                 continue
             if lost:
                 self.say(f"{lost} events were not delivered to {sink.name}")
+        self._close_depot()
         settle(self._done, self.ended)
 
     async def _end_tree(self) -> None:

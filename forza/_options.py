@@ -20,6 +20,7 @@ else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
 SMALLEST_BUFFER = 64 * 1024
+SMALLEST_SPOOL = 1024 * 1024
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
@@ -125,6 +126,14 @@ def buffer(name: str, word: str) -> int:
     return value
 
 
+def spool_size(name: str, word: str) -> int:
+    """Take a size that holds a few files."""
+    value = size(name, word)
+    if value < SMALLEST_SPOOL:
+        raise UsageError(f"--{name} must be at least 1M, not '{word}'")
+    return value
+
+
 def choice(**values: object) -> Converter:
     """Take one of these words, each for its value."""
     *most, last = values
@@ -148,6 +157,8 @@ SETTINGS: dict[str, Converter] = {
     "grace": seconds,
     "hostname": text,
     "ipc": choice(auto=None, yes=True, no=False),
+    "spool": text,
+    "spool-max": spool_size,
     "start-log": text,
     "stop-signal": signal_named,
 }

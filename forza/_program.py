@@ -166,6 +166,10 @@ def _check_files(settings: dict[str, Any]) -> None:
         from forza._startlog import prepare
 
         prepare(path)
+    if path := settings.get("spool"):
+        from forza.spool._depot import check_folder
+
+        check_folder(path)
     for url in settings["to"]:
         if url.startswith("file:"):
             from forza.sinks import file_options

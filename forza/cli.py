@@ -23,7 +23,7 @@ from forza._options import (
     user,
 )
 from forza.plugins import BUILT_IN, is_known, number, short_name, unknown
-from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, check, port, server
+from forza.sinks import DEFAULT_HOST, DEFAULT_PORT, check, is_spooled, port, server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +41,10 @@ def main() -> None:
         from forza.listen import main as listen
 
         listen(argv[1:])
+    if argv[:1] == ["flush"]:
+        from forza.flush import main as flush
+
+        flush(argv[1:])
     try:
         shown = asked_for(argv)
         args, settings = ((), {}) if shown else parse(argv)
@@ -68,7 +72,7 @@ def main() -> None:
 
 def asked_for(argv: Sequence[str]) -> str:
     """Return `help` or `version`, if that is all that is wanted."""
-    options, _ = _split(argv)
+    options, _ = split(argv)
     return next((name for name, _ in options if name in ("help", "version")), "")
 
 
@@ -78,24 +82,26 @@ def parse(argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     Two among the arguments are no Monitor's: `keep`, if a keeper is asked for, and
     `signals`, which of those received are passed on as which others.
     """
-    options, args = _split(argv)
+    options, args = split(argv)
     if not args:
         raise UsageError(f"no command given{_SEE}")
     plugins = _plugins(options)
     settings: dict[str, Any] = {
-        "to": _urls(options) or ("stdout:",),
+        "to": urls(options) or ("stdout:",),
         "plugins": plugins,
         "plugin_options": _plugin_options(options, plugins),
         **_settings(options),
     }
     if rewritten := _rewritten(options):
         settings["signals"] = rewritten
+    if "spool" in settings and not any(map(is_spooled, settings["to"])):
+        raise UsageError(f"--spool is for servers, and none is named{_SEE}")
     if ("keep", "") in options:
         settings["keep"] = True
     return args, settings
 
 
-def _split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+def split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """Separate forza's options, each with its value, from the app's own words."""
     options: list[tuple[str, str]] = []
     words = list(reversed(argv))
@@ -133,7 +139,7 @@ def _is_number(word: str) -> bool:
     return word[1:2].isdigit()
 
 
-def _urls(options: list[tuple[str, str]]) -> tuple[str, ...]:
+def urls(options: list[tuple[str, str]]) -> tuple[str, ...]:
     """Return the sinks: all hosts together are one, whose servers stand in for each
     other. A port is that of the hosts before it that have none."""
     servers: list[tuple[str, int | None]] = []

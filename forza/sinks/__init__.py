@@ -11,13 +11,13 @@ now what it has dropped so far.
 from __future__ import annotations
 
 from forza._errors import PortError, UsageError
-from forza.sinks._buffer import Buffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Protocol
 
     from forza._monitor import Monitor
+    from forza.sinks._buffer import Queue
 
     class Sink(Protocol):
         @property
@@ -34,6 +34,8 @@ DEFAULT_KEEP = 5
 MOST_KEPT = 999
 SMALLEST_FILE = 64 * 1024
 SCHEMES = ("tcp", "udp", "file", "stdout")
+# Those that may be away, and have a spool if there is one.
+SPOOLED = ("tcp", "tls", "unix")
 
 
 def check(url: str) -> None:
@@ -52,14 +54,18 @@ def check(url: str) -> None:
         raise UsageError(f"cannot send to '{url}': nothing may follow 'stdout:'")
 
 
-def open_sink(url: str, monitor: Monitor, limit: int) -> Sink:
-    """Open the sink that `url` names; it holds back at most `limit` bytes.
+def is_spooled(url: str) -> bool:
+    """Say whether a sink's events go through the spool, if there is one."""
+    return url.partition(":")[0] in SPOOLED
+
+
+def open_sink(url: str, monitor: Monitor, queue: Queue) -> Sink:
+    """Open the sink that `url` names; `queue` has what it has not delivered yet.
 
     Raises UsageError for a bad URL and SinkError if what it names cannot be had.
     """
     check(url)
     scheme, _, rest = url.partition(":")
-    queue = Buffer(limit)
     if scheme == "tcp":
         from forza.sinks.tcp import Tcp
 

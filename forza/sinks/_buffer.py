@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         broken connection those handed out wait again, in their old order.
         """
 
-        dropped: Dropped | None
+        @property
+        def dropped(self) -> Dropped | None:
+            """Return what was dropped, and not taken yet; all reasons together."""
 
         @property
         def size(self) -> int:

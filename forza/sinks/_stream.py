@@ -93,6 +93,12 @@ class Stream:
         dropped = self._queue.dropped
         return self._queue.events() + (dropped.count if dropped else 0)
 
+    def close(self) -> int:
+        """Close the queue; count the events that are lost by that, and those dropped
+        but not announced."""
+        dropped = self._queue.dropped
+        return self._queue.close() + (dropped.count if dropped else 0)
+
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Write now if the descriptor takes it, else later."""
         idle = self._current is None and not self._queue.waiting
@@ -100,8 +106,11 @@ class Stream:
         if self._fd < 0:
             return
         if idle:
-            if self._next() and not self._push_on():
-                self._wait()
+            # A spool may have found more than this batch.
+            while self._fd >= 0 and self._next():
+                if not self._push_on():
+                    self._wait()
+                    break
         elif self._queue.waiting > self._queue.high:
             self._hold()
             if self._monitor.loop.time() - self._announced_at > _ANNOUNCE_EVERY:
@@ -206,8 +215,9 @@ class Stream:
         if self._monitor.silent:
             return
         self._announced_at = self._monitor.loop.time()
-        self._announcing = dropped = self._queue.take_dropped()
-        if dropped is not None:
+        # What sending them may drop is for the next time.
+        for dropped in tuple(iter(self._queue.take_dropped, None)):
+            self._announcing = dropped
             self._monitor.send(
                 "telemetry/dropped",
                 dropped.count,

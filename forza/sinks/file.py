@@ -84,11 +84,10 @@ class Descriptor:
         self._flushed = flushed = loop.create_future()
         self._stream.when_empty(lambda: settle(flushed))
         await wait(loop, flushed, 0.0 if self._gone else within)
-        left = self._stream.events()
         self._stream.detach()
         if self._fd != _STDOUT:
             os.close(self._fd)
-        return left
+        return self._stream.close()
 
 
 def open_file(monitor: Monitor, url: str, queue: Queue) -> Descriptor:

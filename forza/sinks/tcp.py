@@ -236,11 +236,9 @@ class Tcp:
         self._stream.when_empty(lambda: settle(flushed))
         await wait(self._loop, flushed, within)
         acknowledged = await self._linger(deadline)
-        left = self._stream.events()
-        if not left and not acknowledged:
-            left = 1
+        unsure = self._stream.empty and not acknowledged
         await end(self._loop, self._task)
-        return left
+        return self._stream.close() or int(unsure)
 
     def abandon(self) -> None:
         """Give up flushing, now."""

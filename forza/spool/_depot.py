@@ -46,7 +46,7 @@ class Depot:
         self.most = most
         self._urls = tuple(urls)
         self._spools: list[Spool] = []
-        self._found: list[Lane] = []
+        self.found: list[Lane] = []
         self._lock = -1
         self._look_at = 0.0
         self.logs_most = max(_FILE_LEAST, min(_FILE_MOST, most // _PARTS))
@@ -64,12 +64,12 @@ class Depot:
         Raises OSError.
         """
         self._prepare()
-        self._find()
-        fitting = [lane for lane in self._found if lane.to == url]
-        fitting += [lane for lane in self._found if lane.to not in self._urls]
+        self.find()
+        fitting = [lane for lane in self.found if lane.to == url]
+        fitting += [lane for lane in self.found if lane.to not in self._urls]
         if fitting:
             lane = fitting[0]
-            self._found.remove(lane)
+            self.found.remove(lane)
         else:
             lane = self._new_lane()
         lane.send_to(url)
@@ -85,13 +85,13 @@ class Depot:
         self._look_at = monotonic() + _LOOK_EVERY
         try:
             self._prepare()
-            self._find()
+            self.find()
         except OSError:  # there will be another time
             return
-        for lane in self._found:
+        for lane in self.found:
             fitting = [spool for spool in self._spools if spool.url == lane.to]
             (fitting or self._spools)[0].adopt(lane)
-        self._found.clear()
+        self.found.clear()
 
     def begin(self, series: Series, need: int) -> bool:
         """Begin a new file of `need` bytes, if there is room, or can be made.
@@ -120,7 +120,7 @@ class Depot:
 
     def close(self) -> None:
         """Let go of the folder."""
-        for lane in self._found:
+        for lane in self.found:
             lane.close()
         if self._lock >= 0:
             os.close(self._lock)
@@ -137,27 +137,31 @@ class Depot:
         return [f"{self.path}/{name}" for name in sorted(names, key=int)]
 
     def _lanes(self) -> Iterator[Lane]:
-        yield from self._found
+        yield from self.found
         for spool in self._spools:
             yield from spool.lanes()
 
     def _mine(self) -> list[str]:
         return [lane.path for lane in self._lanes()]
 
-    def _find(self) -> None:
-        """Lock every lane that is free."""
+    def find(self, *, strict: bool = False) -> None:
+        """Lock every lane that is free. Raises OSError: if strict, for any of them."""
         mine = set(self._mine())
         for path in self._paths():
             if path in mine:
                 continue
             try:
                 lane = open_lane(path)
-            except OSError:  # removed just now, or not ours to open
+            except FileNotFoundError:  # removed just now
+                continue
+            except OSError:
+                if strict:
+                    raise
                 continue
             if lane is None:
                 continue
             if lane.held:
-                self._found.append(lane)
+                self.found.append(lane)
             else:
                 lane.close()
 
@@ -239,16 +243,37 @@ def _files(path: str) -> Iterator[tuple[str, int]]:
         pass
 
 
+def survey(path: str) -> tuple[list[tuple[str, int]], int]:
+    """Return what is left: URLs, each with a count of events. And how many lanes
+    running monitors have.
+
+    Raises SinkError if the folder cannot be used.
+    """
+    depot = Depot(path, 0, ())
+    try:
+        depot.find(strict=True)
+    except OSError as error:
+        raise _unusable(path, error) from error
+    left = [(lane.to, lane.pending()) for lane in depot.found]
+    in_use = depot.in_use()
+    depot.close()
+    return left, in_use
+
+
 def check_folder(path: str) -> None:
     """Raise SinkError if a spool cannot be kept there; make the folder (0700)."""
     try:
-        os.makedirs(path, 0o700, exist_ok=True)
-        if not os.path.isdir(path):
+        if os.path.exists(path) and not os.path.isdir(path):
             raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+        os.makedirs(path, 0o700, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK | os.R_OK):
             raise PermissionError(EACCES, os.strerror(EACCES))
     except OSError as error:
         if error.errno in FULL:  # that may pass, and the app shall run
             return
-        reason = (error.strerror or str(error)).lower()
-        raise SinkError(f"cannot use the spool {path}: {reason}") from error
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: str, error: OSError) -> SinkError:
+    reason = (error.strerror or str(error)).lower()
+    return SinkError(f"cannot use the spool {path}: {reason}")

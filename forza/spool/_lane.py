@@ -25,7 +25,7 @@ else:
 # The lock, how far things are delivered, and to where.
 STATE = "state"
 LOGS, LIFE = "logs", "life"
-_CURSOR = Struct("<QQQQQQ")
+_CURSOR = Struct("<QQQQQQQQ")
 _CHECKSUM = Struct("<I")
 _TO_AT = _CURSOR.size + _CHECKSUM.size
 # A single write never tears a page, and a cursor that is torn by a power cut is told
@@ -116,14 +116,23 @@ class Lane:
 
     def finish(self, mark: Mark) -> None:
         """Take note that all up to `mark` is done: on disk first, then files go."""
-        logs, life = mark
-        fields = _CURSOR.pack(*logs[:3], *life[:3])
+        self.logs.done, self.life.done = mark
+        self._write_cursor()
+        self.logs.clean()
+        self.life.clean()
+
+    def tell(self) -> None:
+        """Take note that all that is known to be missing was told of."""
+        self.logs.tell()
+        self.life.tell()
+        self._write_cursor()
+
+    def _write_cursor(self) -> None:
+        fields = _CURSOR.pack(*self.logs.cursor(), *self.life.cursor())
         try:
             os.pwrite(self._state, fields + _CHECKSUM.pack(crc32(fields)), 0)
-        except OSError:  # after a crash it would be delivered once more
+        except OSError:  # after a crash it would be delivered, or told, once more
             pass
-        self.logs.finish(logs)
-        self.life.finish(life)
 
     def rewind(self) -> None:
         """Read again from what is not done."""
@@ -178,12 +187,12 @@ def open_lane(path: str) -> Lane | None:
         raise
 
 
-def _cursor(data: bytes) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
+def _cursor(data: bytes) -> Mark | None:
     """Return how far the two series are delivered, if that is known."""
     fields = data[: _CURSOR.size]
     if len(data) < _TO_AT or data[_CURSOR.size : _TO_AT] != _CHECKSUM.pack(
         crc32(fields)
     ):
         return None
-    a, b, c, d, e, f = _CURSOR.unpack(fields)
-    return (a, b, c), (d, e, f)
+    a, b, c, d, e, f, g, h = _CURSOR.unpack(fields)
+    return (a, b, c, d), (e, f, g, h)

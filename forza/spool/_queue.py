@@ -49,8 +49,7 @@ class Spool:
 
     While the disk cannot be written to, new batches wait in memory, at most `limit`
     bytes of them, and the operator and the stream are told. Lanes of dead monitors
-    that the depot hands to `adopt` are emptied first, then removed. Without `own`
-    there is nothing but those.
+    that the depot hands to `adopt` are emptied first, then removed.
     """
 
     __slots__ = (
@@ -69,14 +68,14 @@ class Spool:
         "_out",
         "_retry_at",
         "delivered",
+        "kept",
         "url",
     )
 
-    def __init__(
-        self, monitor: Monitor, depot: Depot, url: str, limit: int, *, own: bool = True
-    ) -> None:
+    def __init__(self, monitor: Monitor, depot: Depot, url: str, limit: int) -> None:
         self.url = url
-        self.delivered = 0
+        self.delivered = 0  # so many events so far
+        self.kept = 0  # and so many were not when it was closed
         self._monitor = monitor
         self._depot = depot
         self._limit = limit
@@ -92,11 +91,10 @@ class Spool:
         self._failing = ""
         self._retry_at = 0.0
         self._lost: dict[str, Dropped] = {}
-        if own:
-            try:
-                self._open()
-            except OSError as error:
-                self._failed(error)
+        try:
+            self._open()
+        except OSError as error:
+            self._failed(error)
         depot.add(self)
 
     def lanes(self) -> Iterator[Lane]:
@@ -222,15 +220,14 @@ class Spool:
         self._retry_at = 0.0
         self._drain()
         lost = self._memory.close()
-        kept = sum(lane.pending() for lane in self.lanes())
+        self.kept = sum(lane.pending() for lane in self.lanes())
         for lane in self.lanes():
             lane.close()
         self._left.clear()
         self._lane = None
-        if kept:
-            self._monitor.say(
-                f"{kept} events for {self.url} wait in the spool {self._depot.path}"
-            )
+        if self.kept:
+            path = self._depot.path
+            self._monitor.say(f"{self.kept} events for {self.url} wait in {path}")
         return lost
 
     # On disk.
@@ -293,6 +290,10 @@ class Spool:
             return False
         if lifecycle:
             series.sync()
+            if isinstance(lifecycle, Dropped):
+                for told in self.lanes():
+                    if not told.lost:
+                        told.tell()
         if self._is_fresh:
             self._fresh.append(((batch, lifecycle), series, place, size))
             self._fresh_size += size

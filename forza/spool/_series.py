@@ -50,6 +50,7 @@ class Series:
         "_passed",
         "_path",
         "_syncs",
+        "_told",
         "done",
         "events",
         "files",
@@ -74,7 +75,7 @@ class Series:
         self._file = 0
         self._offset = 0
         self._passed = 0
-        self._missing = self._known_missing = 0
+        self._missing = self._known_missing = self._told = 0
         self._next: Record | None = None
         self._in = -1
         self._chunk = b""
@@ -82,8 +83,12 @@ class Series:
 
     # What is there.
 
-    def load(self, names: Iterable[str], done: tuple[int, int, int] | None) -> None:
-        """Take over what somebody has left; `done` says how far it was delivered."""
+    def load(self, names: Iterable[str], done: Place | None) -> None:
+        """Take over what somebody has left.
+
+        `done` says how far it was delivered, and how many events after that were
+        missing and told of.
+        """
         prefix = os.path.basename(self._path)
         numbers = (name[len(prefix) :] for name in names if name.startswith(prefix))
         for first in sorted(int(number) for number in numbers if number.isdecimal()):
@@ -96,13 +101,14 @@ class Series:
             self.total += size
         if done is None:  # what is missing before the oldest file, nobody knows
             first = next(iter(self.files), 0)
-            done = first, 0, first
+            done = first, 0, first, 0
         self.events = done[2]
+        self._known_missing = self._told = done[3]
         if self.files:
             self._find_end(next(reversed(self.files)))
         if done[1] > self.files.get(done[0], 0):
-            done = done[0], 0, done[2]
-        self.done = (*done, 0)
+            done = done[0], 0, *done[2:]
+        self.done = (*done[:3], 0)
         self.rewind()
 
     def _find_end(self, last: int) -> None:
@@ -134,6 +140,14 @@ class Series:
     def pending(self) -> int:
         """Count the events that are not done and not known to be missing."""
         return self.events - self.done[2] - (self._known_missing - self.done[3])
+
+    def tell(self) -> None:
+        """Take note that all that is known to be missing was told of."""
+        self._told = self._known_missing
+
+    def cursor(self) -> Place:
+        """Return what `load` wants to know."""
+        return *self.done[:3], max(0, self._told - self.done[3])
 
     # Writing.
 
@@ -336,11 +350,10 @@ class Series:
 
     # What goes.
 
-    def finish(self, place: Place) -> None:
-        """Take note that all before `place` is done, and remove files that were."""
-        self.done = place
+    def clean(self) -> None:
+        """Remove the files of which all is done."""
         for first in tuple(self.files):
-            if first >= place[0]:
+            if first >= self.done[0]:
                 break
             self._remove(first)
 

@@ -76,12 +76,11 @@ class Life:
         *,
         url: str = URL,
         limit: int = MIB,
-        own: bool = True,
     ) -> None:
         self.bench = Bench()
         self.depot = Depot(str(path), most, [url])
         monitor = cast("Monitor", self.bench)
-        self.spool = Spool(monitor, self.depot, url, limit, own=own)
+        self.spool = Spool(monitor, self.depot, url, limit)
 
     def push(self, *numbers: int, lifecycle: bool = False, size: int = 0) -> None:
         for number in numbers:
@@ -769,16 +768,13 @@ def test_one_too_large_for_the_bound(tmp_path: Path) -> None:
 def test_unusable_folder(tmp_path: Path, kind: str) -> None:
     """One line that names what and why, before anything runs."""
     path = tmp_path / "spool"
+    path.touch()
     reason = "not a directory"
-    if kind == "not ours":
-        path = Path("/proc/spool")
-        reason = "no such file or directory"
-    else:
-        path.touch()
     if kind == "below a file":
         path /= "spool"
-    elif kind == "file":
-        reason = "file exists"
+    elif kind == "not ours":
+        path = Path("/proc/spool")
+        reason = "no such file or directory"
     with pytest.raises(SinkError, match=f"^cannot use the spool {path}: {reason}$"):
         check_folder(str(path))
 
