@@ -18,7 +18,10 @@ import forza
 from forza import _errors
 from tests.conftest import ROOT
 
-PUBLIC = ("forza", "forza.testing", "forza.typing")
+PUBLIC = (
+    *("forza", "forza.testing", "forza.typing"),
+    *("solenoid", "solenoid.storage", "solenoid.testing"),
+)
 
 
 def test_lists_match() -> None:

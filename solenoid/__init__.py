@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Bring an app from a storage to a running, watched and restricted process.
+
+    fetched = await solenoid.fetch("s3://snapshots/shop-1.2.0.tgz", "snapshot.tgz")
+
+Every step is a function of its own. Importing this package imports nothing else; a
+name is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from solenoid._errors import (
+        AccessError,
+        ChangedError,
+        DigestError,
+        FetchError,
+        NotFoundError,
+        PushError,
+        SolenoidError,
+        StorageError,
+        TransientError,
+    )
+    from solenoid._fetch import Fetched, fetch
+    from solenoid._push import Pushed, push
+
+__all__ = (
+    "AccessError",
+    "ChangedError",
+    "DigestError",
+    "FetchError",
+    "Fetched",
+    "NotFoundError",
+    "PushError",
+    "Pushed",
+    "SolenoidError",
+    "StorageError",
+    "TransientError",
+    "fetch",
+    "push",
+)
+
+_HOMES = {
+    "AccessError": "_errors",
+    "ChangedError": "_errors",
+    "DigestError": "_errors",
+    "FetchError": "_errors",
+    "Fetched": "_fetch",
+    "NotFoundError": "_errors",
+    "PushError": "_errors",
+    "Pushed": "_push",
+    "SolenoidError": "_errors",
+    "StorageError": "_errors",
+    "TransientError": "_errors",
+    "fetch": "_fetch",
+    "push": "_push",
+}
+
+
+if not TYPE_CHECKING:  # where a slip in a name shall be found
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'solenoid' has no attribute '{name}'")
+        home = __import__(f"solenoid.{_HOMES[name]}", None, None, [name])
+        value: object = getattr(home, name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Name what can go wrong on the way to a running app, and whose fault it is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+# haibu's good idea: an operator is called for the one, the app's owner for the other.
+Blame = Literal["user", "system"]
+
+
+class SolenoidError(Exception):
+    """Any failure of solenoid's own.
+
+    `step` names the step that failed; `blame` says who can mend it: the `user` whose
+    app it is, or whoever keeps the `system`.
+    """
+
+    step = "solenoid"
+    blame: Blame = "system"
+
+    def __init__(self, message: str, *, blame: Blame | None = None) -> None:
+        super().__init__(message)
+        if blame is not None:
+            self.blame = blame
+
+
+class StorageError(SolenoidError):
+    """A storage is unknown, not installed or refuses its options."""
+
+    step = "storage"
+
+
+class FetchError(SolenoidError):
+    """An object could not be fetched; nothing was left at its place."""
+
+    step = "fetch"
+
+
+class NotFoundError(FetchError):
+    """There is no such object."""
+
+    blame: Blame = "user"
+
+
+class AccessError(FetchError):
+    """The storage refuses: no credentials, wrong ones, or a signature too old."""
+
+
+class DigestError(FetchError):
+    """What came is not what was asked for: its SHA-256 is another."""
+
+
+class TransientError(FetchError):
+    """A failure that may pass: storages raise it, and `fetch` tries again.
+
+    `retry_after` is how many seconds the storage has asked us to wait.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ChangedError(FetchError):
+    """The object was replaced while it was being fetched."""
+
+
+class PushError(SolenoidError):
+    """A snapshot could not be stored."""
+
+    step = "push"

@@ -1,0 +1,88 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Write a file that is there whole or not at all, whatever kills us meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from typing import Self
+
+
+class Target:
+    """A file in the making, beside its place; `commit` puts it there.
+
+    Without `commit` the block leaves nothing. What a process left that was killed is
+    removed by the next that makes the same file: a lock tells it from a living one's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> Self:
+        self._sweep()
+        self.descriptor, self._name = self._create()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._name:
+            with suppress(OSError):
+                os.unlink(self._name)
+        os.close(self.descriptor)
+
+    def allocate(self, size: int) -> None:
+        """Take the room that will be needed, or fail now rather than half-way."""
+        if size:
+            os.posix_fallocate(self.descriptor, 0, size)
+
+    def write(self, pieces: Sequence[bytes], at: int) -> None:
+        """Write all the bytes at an offset, without joining them in memory."""
+        whole = sum(map(len, pieces))
+        written = os.pwritev(self.descriptor, pieces, at)
+        if written < whole:  # a full disk, or a signal: the next call will say
+            rest = b"".join(pieces)[written:]
+            self.write([rest], at + written)
+
+    def commit(self) -> None:
+        """Put the file in its place, so that it is there after a power cut, too."""
+        os.fsync(self.descriptor)
+        os.replace(self._name, self.path)
+        self._name = ""
+        sync_folder(self.path.parent)
+
+    def _create(self) -> tuple[int, str]:
+        while True:
+            # Not by tempfile, which alone costs a megabyte.
+            name = f"{self.path.parent}/.{self.path.name}.{os.urandom(4).hex()}.part"
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(name, flags, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Another's sweep may have come between the two.
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, name
+            os.close(descriptor)
+
+    def _sweep(self) -> None:
+        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
+            with suppress(OSError):
+                descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+                finally:
+                    os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename last: it is the folder that has changed."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
