@@ -7,6 +7,7 @@ from __future__ import annotations
 # What forza leaves with when it could not do its work; docs/exit-codes.md has all.
 EXIT_USAGE = 2
 EXIT_PORT = 3
+EXIT_HELD = 4
 EXIT_CWD = 122
 EXIT_USER = 123
 EXIT_SETUP = 125

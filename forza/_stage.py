@@ -24,21 +24,35 @@ if TYPE_CHECKING:
 STATE = "_FORZA_STATE"
 
 
+def command(*, bare: bool = True) -> list[str] | None:
+    """Return how to start the second stage, or None if that can't be.
+
+    `bare` is without `site`; else a user's interpreter will do if a bare one will not.
+    """
+    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    if not _is_ourselves(sys.executable) or not os.access(main, os.R_OK):  # in a zip
+        return None
+    if os.environ.get("FORZA_RUNTIME") != "plain" and (
+        "PYTHONHOME" not in os.environ  # needed to start, and ignored with -I
+    ):
+        return [sys.executable, "-I", "-S", main]
+    return None if bare else [sys.executable, "-P", main]
+
+
+def describe(role: str, *state: Any) -> str:
+    """Return what the second stage, in this role, has to know."""
+    path = list(dict.fromkeys(filter(None, sys.path)))
+    return dumps((path, role, state)).hex()
+
+
 def replace(role: str, *state: Any) -> None:
     """Become the second stage, in this role; return if that can't be."""
-    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    if (
-        os.environ.get("FORZA_RUNTIME") == "plain"
-        or "PYTHONHOME" in os.environ  # needed to start, and ignored with -I
-        or not _is_ourselves(sys.executable)
-        or not os.access(main, os.R_OK)  # inside a zip file
-    ):
+    starts = command()
+    if starts is None:
         return
-    path = list(dict.fromkeys(filter(None, sys.path)))
-    told = dumps((path, role, state)).hex()
-    command = [sys.executable, "-I", "-S", main, *sys.argv[1:]]
+    told = {**os.environ, STATE: describe(role, *state)}
     try:
-        os.execve(sys.executable, command, {**os.environ, STATE: told})
+        os.execve(starts[0], [*starts, *sys.argv[1:]], told)
     except OSError:  # no memory, say, or too many arguments: stay what we are
         return
 
@@ -69,7 +83,7 @@ def _resume(role: str, state: tuple[Any, ...]) -> NoReturn:
     if role == "keeper":
         from forza import _keeper
 
-        _keeper.keep(*state)
+        _keeper.resume(*state)
     if role == "listen":
         from forza import listen
 

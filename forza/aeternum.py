@@ -8,63 +8,34 @@ import os
 import sys
 from errno import EACCES, EISDIR
 
+from forza import _state
 from forza._errors import (
+    EXIT_HELD,
     EXIT_PORT,
     EXIT_SETUP,
     EXIT_USAGE,
     PortError,
     UsageError,
 )
-from forza._stage import replace
+from forza._policy import RESTARTS
 from forza.cli import parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any, NoReturn
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
-USAGE = """\
-usage: aeternum start|run [OPTIONS] [--] COMMAND [ARG...]
-
-Keep a command running: whenever it ends, start it again. After an end there is a pause
-of 1 s, twice as long each time up to 30 s; 60 s of health make it 1 s again.
-
-  start                  detach, print the keeper's pid, and leave it running
-  run                    stay in the foreground
-
-  -o, --stdout FILE      append the command's output to FILE, also its errors
-  -e, --stderr FILE      append its errors to FILE instead (only with -o)
-  -i, --stdin FILE       let it read FILE
-  -p, --pidfile FILE     write the command's pid to FILE, anew at every start
-  -j, --json             write it as {"pid": N}
-      --min-uptime MS    if the command ends within MS milliseconds of the keeper's
-                         start, do not start it again: leave with status 2
-      --help             print this
-
-SIGTERM and SIGINT end the command (SIGTERM, 5 s, SIGKILL; forza has its own grace) and
-then the keeper. SIGUSR1 starts it anew. SIGHUP is ignored.
-
-examples:
-  aeternum start -o app.log -p app.pid -- forza -h 127.0.0.1 -- node app.js
-  aeternum run -- ./worker
-
-A forza that is kept shares memory with the keeper. `forza --keep` is `aeternum run`.
-
-exit status: 0 told to end; 2 the command ended within --min-uptime, or a usage error;
-3 a bad port in forza's options; 125 cannot go on (a file cannot be opened).
-"""
-_FILES = {
-    "-o": "stdout",
-    "-e": "stderr",
-    "-i": "stdin",
-    "-p": "pidfile",
-    "--stdout": "stdout",
-    "--stderr": "stderr",
-    "--stdin": "stdin",
-    "--pidfile": "pidfile",
+KEEPING = ("start", "run")
+TELLING = ("status", "resume", "restart", "stop")
+_SHORT = {
+    "-o": "--stdout",
+    "-e": "--stderr",
+    "-i": "--stdin",
+    "-p": "--pidfile",
+    "-j": "--json",
 }
 _SEE = "; try 'aeternum --help'"
 
@@ -73,18 +44,29 @@ def main() -> None:
     """Run the program: the entry point of the script `aeternum`. Does not return."""
     argv = sys.argv[1:]
     if argv[:1] == ["--help"] or argv[1:2] == ["--help"]:
-        print(USAGE, end="")  # noqa: T201
+        from forza._aeternum_help import TEXT
+
+        print(TEXT, end="")  # noqa: T201
         return
     try:
+        if argv[:1] and argv[0] in TELLING:
+            from forza._status import tell
+
+            raise SystemExit(tell(argv[0], argv[1:]))
         action, options, args = _understand(argv)
         words, settings = parse(args[1:]) if _is_forza(args) else (args, None)
         _check_files(options)
         if settings is not None:
             settings.pop("keep", None)  # by whom else
+        if path := options.get("state"):
+            options["lock"] = _state.hold(path)
     except UsageError as error:
         sys.stderr.write(f"aeternum: {error}\n")
         bad_port = isinstance(error, PortError)
         raise SystemExit(EXIT_PORT if bad_port else EXIT_USAGE) from None
+    except _state.HeldError as error:
+        sys.stderr.write(f"aeternum: another keeper holds {error}\n")
+        raise SystemExit(EXIT_HELD) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         sys.stderr.write(f"aeternum: cannot open {error.filename}: {reason}\n")
@@ -99,9 +81,8 @@ def main() -> None:
 def keep(
     args: Sequence[str], settings: dict[str, Any] | None, options: dict[str, Any]
 ) -> NoReturn:
-    """Become the keeper, in the bare interpreter of the second stage if possible."""
+    """Become the keeper."""
     _block_signals()
-    replace("keeper", tuple(args), settings, options)
     from forza import _keeper
 
     _keeper.keep(tuple(args), settings, options)
@@ -109,7 +90,7 @@ def keep(
 
 def _understand(argv: Sequence[str]) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     """Return start or run, the keeper's options, and the command's words."""
-    if argv[:1] not in (["start"], ["run"]):
+    if not argv or argv[0] not in KEEPING:
         raise UsageError(f"the first word must be start or run{_SEE}")
     options: dict[str, Any] = {}
     words = list(reversed(argv[1:]))
@@ -118,28 +99,85 @@ def _understand(argv: Sequence[str]) -> tuple[str, dict[str, Any], tuple[str, ..
         if word == "--":
             break
         name, equals, value = word.partition("=")
-        if name in ("-j", "--json"):
+        name = _SHORT.get(name, name)
+        if name == "--json":
             options["json"] = True
             continue
-        if name not in _FILES and name != "--min-uptime":
+        understand = _OPTIONS.get(name)
+        if understand is None:
             raise UsageError(f"unknown option {word}{_SEE}")
         if not equals:
             if not words or words[-1] == "--":
                 raise UsageError(f"option {word} needs a value{_SEE}")
             value = words.pop()
-        if name == "--min-uptime":
-            if not (value.isascii() and value.isdigit()):
-                raise UsageError(f"--min-uptime must be milliseconds, not '{value}'")
-            options["min_uptime"] = int(value) / 1000
-        else:
-            # The detached keeper may be in another directory.
-            options[_FILES[name]] = os.path.abspath(value)
+        options[name[2:].replace("-", "_")] = understand(name, value)
     if not words:
         raise UsageError(f"no command given{_SEE}")
     if "stderr" in options and "stdout" not in options:
         raise UsageError(f"-e goes with -o only{_SEE}")
+    if "pidfile" in options:
+        options.setdefault("state", _state.beside(options["pidfile"]))
     args = tuple(reversed(words))
     return argv[0], options, _without_python(args)
+
+
+def _path(name: str, value: str) -> str:
+    # The detached keeper may be in another directory.
+    return os.path.abspath(value)
+
+
+def _milliseconds(name: str, value: str) -> float:
+    if not (value.isascii() and value.isdigit()):
+        raise UsageError(f"{name} must be milliseconds, not '{value}'")
+    return int(value) / 1000
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise UsageError(f"{name} must be a number of seconds, not '{value}'")
+    return seconds
+
+
+def _restart(name: str, value: str) -> str:
+    if value not in RESTARTS:
+        raise UsageError(f"{name} must be {', '.join(RESTARTS)}, not '{value}'")
+    return value
+
+
+def _codes(name: str, value: str) -> tuple[int, ...]:
+    words = value.split(",")
+    if not all(w.isascii() and w.isdigit() and int(w) < 256 for w in words):
+        raise UsageError(f"{name} must be numbers like 0,64, not '{value}'")
+    return tuple(map(int, words))
+
+
+def _park(name: str, value: str) -> tuple[int, float] | None:
+    if value == "never":
+        return None
+    count, slash, seconds = value.partition("/")
+    if not (slash and count.isascii() and count.isdigit() and int(count)):
+        raise UsageError(f"{name} must be COUNT/SECONDS or never, not '{value}'")
+    return int(count), _seconds(name, seconds)
+
+
+_OPTIONS: dict[str, Callable[[str, str], Any]] = {
+    "--stdout": _path,
+    "--stderr": _path,
+    "--stdin": _path,
+    "--pidfile": _path,
+    "--state": _path,
+    "--min-uptime": _milliseconds,
+    "--restart": _restart,
+    "--stop-codes": _codes,
+    "--min-delay": _seconds,
+    "--max-delay": _seconds,
+    "--stable": _seconds,
+    "--park": _park,
+}
 
 
 def _without_python(args: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,17 +196,24 @@ def _check_files(options: dict[str, Any]) -> None:
         if path := options.get(name):
             flags = os.O_RDONLY if name == "stdin" else os.O_WRONLY | os.O_CREAT
             os.close(os.open(path, flags | os.O_CLOEXEC, 0o660))
-    if pidfile := options.get("pidfile"):
-        if os.path.isdir(pidfile):
-            raise OSError(EISDIR, os.strerror(EISDIR), pidfile)
-        os.stat(folder := os.path.dirname(pidfile))
-        if not os.access(folder, os.W_OK):
-            raise OSError(EACCES, os.strerror(EACCES), pidfile)
+    for name in ("pidfile", "state"):
+        if path := options.get(name):
+            if os.path.isdir(path):
+                raise OSError(EISDIR, os.strerror(EISDIR), path)
+            folder = os.path.dirname(path)
+            try:
+                os.stat(folder)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, path) from None
+            if not os.access(folder, os.W_OK):
+                raise OSError(EACCES, os.strerror(EACCES), path)
 
 
 def _block_signals() -> None:
     """Let signals wait until the keeper looks: SIGUSR1 now would kill it."""
-    waiting = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+    from forza._sleep import WATCHED
+
+    waiting = set(WATCHED) - {signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, waiting)
 
 

@@ -45,6 +45,10 @@ def main() -> None:
         from forza.flush import main as flush
 
         flush(argv[1:])
+    if argv[:1] in (["status"], ["resume"]):
+        from forza._status import tell
+
+        raise SystemExit(tell(argv[0], argv[1:], "forza"))
     try:
         shown = asked_for(argv)
         args, settings = ((), {}) if shown else parse(argv)

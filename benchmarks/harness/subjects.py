@@ -108,7 +108,7 @@ class PlainForza(Forza):
 
 
 class KeptForza(Forza):
-    """A keeper that forks the monitor and starts both anew if it must."""
+    """A keeper that sleeps in C beside its monitor, and starts that anew if it must."""
 
     name = "forza --keep"
     shows = "python -m forza --keep -h 127.0.0.1 -p PORT -- CMD"

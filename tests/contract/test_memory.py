@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from forza._native import path as native_path
 from tests.conftest import CHILDREN, PATIENCE
 
 if TYPE_CHECKING:
@@ -47,6 +48,12 @@ def memory(pid: int) -> dict[str, int]:
     return {word[0].rstrip(":"): int(word[1]) for word in words}
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the pids of a process's children."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
 def peak(pid: int) -> int:
     """Return the most that a process has had resident so far, in kB."""
     with open(f"/proc/{pid}/status", encoding="ascii") as file:
@@ -76,6 +83,26 @@ def test_idle(forza: Forza, server: MetricsServer) -> None:
     assert found["Rss"] <= resident + more
     program.terminate()
     assert forza.wait(program).status == 143
+
+
+def test_kept(forza: Forza, server: MetricsServer) -> None:
+    """Monitor, keeper and guard together; only the monitor is Python when at rest."""
+    if native_path("sleeper") is None:
+        pytest.skip("there was no C compiler: the keeper sleeps in Python")
+    forza.run("-h", server.address, "--", "true")
+    keeper = forza.start(
+        *("--keep", "-h", server.address, "--"),
+        *("node", "-e", "setInterval(() => {}, 1000)"),
+    )
+    server.wait_for("health/process/spawn", count=2)
+    (monitor,) = children_of(keeper.pid)
+    guards = children_of(monitor)
+    ours = [settled(server, monitor), *map(memory, (keeper.pid, *guards))]
+    assert sum(found["Pss"] for found in ours) <= 11 * MIB
+    assert sum(found["Anonymous"] for found in ours) <= 6 * MIB
+    assert memory(keeper.pid)["Anonymous"] <= 0.3 * MIB
+    keeper.terminate()
+    assert forza.wait(keeper).status == 0
 
 
 class Counter(threading.Thread):
