@@ -10,18 +10,19 @@ from time import monotonic
 from forza import plugins as _plugins
 from forza._errors import SpawnError, UsageError
 from forza._event import Encoder
+from forza._health import Health
 from forza._hooks import Hooks
 from forza._host import host_name
 from forza._ipc import Channel
 from forza._pipe import Pipe
 from forza._process import Exit, Process, ProcessOptions
-from forza._wait import Timers, settle, wait
+from forza._wait import Timers, end, settle, wait
 from forza.sinks import is_spooled, open_sink
 from forza.sinks._buffer import Buffer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future, TimerHandle
+    from asyncio import AbstractEventLoop, Future, Task, TimerHandle
     from collections.abc import (
         AsyncIterator,
         Callable,
@@ -123,6 +124,7 @@ class Monitor:
         self._sinks: tuple[Sink, ...] = ()
         self._pipes: tuple[Pipe, ...] = ()
         self._holders: set[object] = set()
+        self._health: Task[None] | None = None
         self._kill_timer: TimerHandle | None = None
         self._drain_timer: TimerHandle | None = None
         self._started_at = 0.0
@@ -378,6 +380,7 @@ class Monitor:
             pipe.read_start()
         process.watch(self.loop, self._exited)
         self._hooks.start()
+        self._health = self.loop.create_task(Health(self, self._sinks).run())
         from forza._oom import oom_kills
 
         self._oom_kills = oom_kills()
@@ -441,6 +444,8 @@ class Monitor:
         """Send the last words, flush, and let whoever waits go on."""
         assert self.ended is not None
         await self._hooks.stop()
+        if self._health is not None:
+            await end(self.loop, self._health)
         for sink in self._sinks:
             sink.announce()
         # Before the last word: who reads it may count on the app's being gone.

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Open a sink, a place that events go to, by its URL.
 
-A sink has a `name`, `write(batch, lifecycle)`, which never waits, `close(within)`, a
+A sink has a `name`, a `queue` of what it has not delivered, and tells whether it is
+`connected`. It has `write(batch, lifecycle)`, which never waits, `close(within)`, a
 coroutine that flushes within so many seconds and returns how many events it could not
 deliver, `abandon()`, which makes `close` give up, and `announce()`, which makes it say
 now what it has dropped so far.
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     class Sink(Protocol):
         @property
         def name(self) -> str: ...
+        @property
+        def connected(self) -> bool: ...
+        @property
+        def queue(self) -> Queue: ...
         def write(self, batch: bytes, lifecycle: bool = False) -> None: ...
         def announce(self) -> None: ...
         def abandon(self) -> None: ...

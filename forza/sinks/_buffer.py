@@ -30,6 +30,10 @@ if TYPE_CHECKING:
             """Say how many bytes are held: those that wait and those handed out."""
 
         @property
+        def spooled(self) -> int:
+            """Say how many of these bytes are on disk."""
+
+        @property
         def waiting(self) -> int:
             """Say how many bytes wait to be handed out; 0 only if no batch does."""
 
@@ -55,6 +59,9 @@ if TYPE_CHECKING:
         def events(self) -> int:
             """Count the events held, and those that they announce as dropped."""
 
+        def since(self) -> float:
+            """Return the time of the oldest event held; 0 if there is none."""
+
         def close(self) -> int:
             """Keep on disk what is meant to stay there; count the events lost."""
 else:
@@ -62,6 +69,8 @@ else:
 
 # What Python needs to hold one batch, besides its bytes.
 _OVERHEAD = 128
+# `metric` comes before it, a number.
+_TIME_WITHIN = 80
 
 
 BUFFER_FULL = "buffer full"
@@ -85,6 +94,15 @@ def events_in(item: Item) -> int:
     return lifecycle.count if isinstance(lifecycle, Dropped) else batch.count(b"\n")
 
 
+def time_of(batch: bytes) -> float:
+    """Return the time that the first event of a batch has; 0 if it has none."""
+    text = batch[:_TIME_WITHIN].partition(b'"time":')[2].partition(b",")[0]
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
+
+
 class Buffer:
     """A queue in memory. At most `limit` bytes wait: beyond that, the oldest go.
 
@@ -92,6 +110,8 @@ class Buffer:
     the newest batch never, even if it alone is larger; nor does what is handed out,
     whose bound is what the descriptor takes.
     """
+
+    spooled = 0
 
     __slots__ = (
         "_kept",
@@ -160,6 +180,13 @@ class Buffer:
     def events(self) -> int:
         """Count the events held, and those that they announce as dropped."""
         return sum(map(events_in, (*self._out, *self._kept, *self._queue)))
+
+    def since(self) -> float:
+        """Return the time of the oldest event held; 0 if there is none."""
+        for part in (self._out, self._kept, self._queue):
+            if part:
+                return time_of(part[0][0])
+        return 0.0
 
     def close(self) -> int:
         """Free what it holds, and count the events that are lost by that."""

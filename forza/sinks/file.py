@@ -38,6 +38,7 @@ class Descriptor:
         "_stream",
         "announce",
         "name",
+        "queue",
         "write",
     )
 
@@ -51,6 +52,7 @@ class Descriptor:
         write: Write = os.write,
     ) -> None:
         self.name = name
+        self.queue = queue
         self._monitor = monitor
         self._fd = fd
         self._render = render
@@ -60,6 +62,11 @@ class Descriptor:
         self.write = self._stream.write if render is None else self._write_rendered
         self.announce = self._stream.announce
         self._stream.attach(fd)
+
+    @property
+    def connected(self) -> bool:
+        """Whether it can be written to."""
+        return not self._gone
 
     def _write_rendered(self, batch: bytes, lifecycle: bool = False) -> None:
         assert self._render is not None

@@ -73,6 +73,7 @@ class Tcp:
         "_wake",
         "announce",
         "name",
+        "queue",
         "write",
     )
 
@@ -84,6 +85,7 @@ class Tcp:
         queue: Queue,
     ) -> None:
         self.name = name
+        self.queue = queue
         self._monitor = monitor
         self._loop: AbstractEventLoop = monitor.loop
         self._servers = servers
@@ -97,6 +99,11 @@ class Tcp:
         self._abandoned = False
         self._said: set[str] = set()
         self._task: Task[None] = self._loop.create_task(self._run())
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._socket is not None
 
     async def _run(self) -> None:
         delay = _DELAY_FIRST

@@ -49,12 +49,12 @@ class Udp:
         "_loop",
         "_monitor",
         "_port",
-        "_queue",
         "_said",
         "_socket",
         "_task",
         "_waiting",
         "name",
+        "queue",
     )
 
     def __init__(
@@ -65,7 +65,7 @@ class Udp:
         self._loop: AbstractEventLoop = monitor.loop
         self._host = host
         self._port = port
-        self._queue = queue
+        self.queue = queue
         self._batch = b""
         self._at = 0
         self._dropped: dict[str, Dropped] = {}
@@ -78,9 +78,14 @@ class Udp:
         self._looking: Future[None] = self._loop.create_future()
         self._task: Task[None] = self._loop.create_task(self._run())
 
+    @property
+    def connected(self) -> bool:
+        """Whether it has an address: that somebody listens there, nobody says."""
+        return self._socket is not None
+
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Send now, if there is an address and room, else later."""
-        self._queue.push(batch, lifecycle)
+        self.queue.push(batch, lifecycle)
         if self._socket is not None and not self._waiting:
             self._send_all()
         if self._loop.time() - self._announced_at > _ANNOUNCE_EVERY:
@@ -91,7 +96,7 @@ class Udp:
         if self._monitor.silent:
             return
         self._announced_at = self._loop.time()
-        lost = [*self._dropped.values(), *iter(self._queue.take_dropped, None)]
+        lost = [*self._dropped.values(), *iter(self.queue.take_dropped, None)]
         self._dropped = {}
         for dropped in lost:
             self._monitor.send(
@@ -109,7 +114,7 @@ class Udp:
     async def close(self, within: float) -> int:
         """Send what waits for an address; return how many events were not sent."""
         self._flushed = self._loop.create_future()
-        if not self._queue.size:
+        if not self.queue.size:
             settle(self._flushed)
         await wait(self._loop, self._flushed, within)
         await end(self._loop, self._task)
@@ -118,8 +123,8 @@ class Udp:
             self._socket.close()
             self._socket = None
         told = sum(dropped.count for dropped in self._dropped.values())
-        unsaid = self._queue.dropped
-        return self._queue.close() + told + (unsaid.count if unsaid else 0)
+        unsaid = self.queue.dropped
+        return self.queue.close() + told + (unsaid.count if unsaid else 0)
 
     def abandon(self) -> None:
         """Give up flushing, now."""
@@ -166,7 +171,7 @@ class Udp:
         """Send what waits, until there is no room."""
         while self._socket is not None:
             if not self._batch:
-                item = self._queue.pop()
+                item = self.queue.pop()
                 if item is None:
                     break
                 self._batch = item[0]
@@ -176,8 +181,8 @@ class Udp:
             self._at = stop
             if stop >= len(self._batch):
                 self._batch, self._at = b"", 0
-                self._queue.done(1)
-        if self._flushed is not None and not self._queue.size:
+                self.queue.done(1)
+        if self._flushed is not None and not self.queue.size:
             settle(self._flushed)
 
     def _send(self, sock: socket, event: bytes) -> bool:

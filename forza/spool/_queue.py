@@ -121,6 +121,11 @@ class Spool:
         return on_disk + self._loose + self._memory.size
 
     @property
+    def spooled(self) -> int:
+        """How many of these bytes are on disk."""
+        return sum(lane.held for lane in self.lanes())
+
+    @property
     def waiting(self) -> int:
         """How many bytes wait to be handed out."""
         return self._unread() + self._memory.waiting
@@ -213,6 +218,13 @@ class Spool:
         loose = sum(events_in(item) for _, _, item in self._out if item is not None)
         on_disk = sum(lane.pending() for lane in self.lanes())
         return on_disk + loose + self._memory.events()
+
+    def since(self) -> float:
+        """Return the time of the oldest event held; 0 if there is none."""
+        times = [
+            kind.since() for lane in self.lanes() for kind in (lane.logs, lane.life)
+        ]
+        return min(filter(None, (*times, self._memory.since())), default=0.0)
 
     def close(self) -> int:
         """Leave on disk what was not delivered, and say so; return what is lost."""

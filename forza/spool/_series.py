@@ -8,7 +8,7 @@ import os
 from _thread import start_new_thread
 from errno import ENOSPC
 
-from forza.sinks._buffer import Dropped
+from forza.sinks._buffer import Dropped, time_of
 from forza.spool import _record
 
 TYPE_CHECKING = False
@@ -26,6 +26,7 @@ CORRUPT = "corrupt"
 _CHUNK = 128 * 1024
 # A disk that takes its time gets no more threads to wait for it.
 _SYNCS_MOST = 2
+_LOOK_BYTES = 128
 
 
 class Series:
@@ -226,6 +227,22 @@ class Series:
         except OSError:
             pass
         self._syncs.pop()
+
+    def since(self) -> float:
+        """Return the time of the oldest event that is not done; 0 if there is none."""
+        if not self.held:
+            return 0.0
+        file, offset = self.done[:2]
+        if offset >= self.files.get(file, 0):
+            file, offset = self._newer(file), 0
+        try:
+            fd = os.open(self._name(file), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return 0.0
+        try:
+            return time_of(os.pread(fd, _LOOK_BYTES, offset + _record.SIZE))
+        finally:
+            os.close(fd)
 
     # Reading.
 
