@@ -50,7 +50,7 @@ class SpawnError(ForzaError, OSError):
             return EXIT_CWD
         if self.step == "user":
             return EXIT_USER
-        if self.step == "fork":
+        if self.step in ("fork", "limit"):
             return EXIT_SETUP
         missing = self.errno in (2, 20)  # ENOENT, ENOTDIR
         return EXIT_NOT_FOUND if missing else EXIT_NOT_EXECUTABLE
@@ -58,7 +58,7 @@ class SpawnError(ForzaError, OSError):
     @property
     def reason(self) -> str:
         """The reason in the exit event."""
-        if self.step in ("cwd", "user"):
+        if self.step in ("cwd", "user", "limit"):
             return f"bad {self.step}"
         if self.step == "fork":
             return "no process"

@@ -87,6 +87,16 @@ the app:
                             process.send({service, metric}) becomes an event
                             (auto: if COMMAND is node)
 
+what the app may use:
+      --memory-soft BYTES   when the app and all that it has started use more, stop it
+                            as --grace says; its exit event has the reason 'memory'
+      --memory-hard BYTES   never let it use more: SIGKILL if need be
+      --nofile N            open descriptors
+      --core BYTES|unlimited
+                            size of a core dump
+      --nice N              -20 (favoured) to 19
+      --cpus LIST           the processors that it runs on, as 0-3,6
+
   -v, --version             print the version
       --help                print this
 

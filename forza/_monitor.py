@@ -62,7 +62,8 @@ class Monitor:
     leave, `buffer` the bytes held back for each sink that is away. With `spool`, a
     folder, those wait on disk instead: at most `spool_max` bytes, for the next monitor
     if this one cannot deliver them. `stop_signal` is what asks the app to end, if not
-    SIGTERM.
+    SIGTERM. `limits` may have `memory_soft`, `memory_hard`, `nofile`, `core` (-1:
+    unlimited), `nice` and `cpus`, a sequence.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Monitor:
         uid: int | None = None,
         gid: int | None = None,
         ipc: bool | None = None,
+        limits: Mapping[str, Any] | None = None,
         say: Callable[[str], object] | None = None,
         loop: AbstractEventLoop | None = None,
         process: Process | None = None,
@@ -96,7 +98,9 @@ class Monitor:
                 raise UsageError(f"{name} must be a list, not '{value}'")
         if not args:
             raise UsageError("no command given")
-        self.options = ProcessOptions(args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc)
+        self.options = ProcessOptions(
+            args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc, limits=limits
+        )
         self.process = process
         self.ended: Exit | None = None
         self.silent = False
@@ -242,13 +246,16 @@ class Monitor:
         self._timers = Timers(loop)
         boot = os.urandom(8).hex()
         self._encoder = Encoder(self._host, boot, self._app)
-        self._hooks = Hooks(
-            self,
-            [
-                _plugins.load(plugin, self, self._plugin_options)
-                for plugin in _plugins.in_order(self._plugin_names)
-            ],
-        )
+        loaded = [
+            _plugins.load(plugin, self, self._plugin_options)
+            for plugin in _plugins.in_order(self._plugin_names)
+        ]
+        limits = self.options.limits
+        if "memory_soft" in limits or "memory_hard" in limits:
+            from forza._memory import MemoryGuard
+
+            loaded.insert(0, MemoryGuard(self, limits))
+        self._hooks = Hooks(self, loaded)
         await self._open_sinks()
         self._hooks.call("process_options", self.options)
         try:

@@ -21,6 +21,7 @@ else:
 
 SMALLEST_BUFFER = 64 * 1024
 SMALLEST_SPOOL = 1024 * 1024
+SMALLEST_MEMORY = 16 * 1024 * 1024
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
@@ -147,8 +148,58 @@ def choice(**values: object) -> Converter:
     return convert
 
 
+def whole(least: int, most: int) -> Converter:
+    """Take a whole number within these bounds."""
+
+    def convert(name: str, word: str) -> int:
+        digits = word.removeprefix("-")
+        plain = digits.isascii() and digits.isdigit() and len(digits) < 10
+        if not plain or not least <= int(word) <= most:
+            raise UsageError(f"--{name} must be from {least} to {most}, not '{word}'")
+        return int(word)
+
+    return convert
+
+
+def memory(name: str, word: str) -> int:
+    """Take a size that a program may live with."""
+    value = size(name, word)
+    if value < SMALLEST_MEMORY:
+        raise UsageError(f"--{name} must be at least 16M, not '{word}'")
+    return value
+
+
+def core(name: str, word: str) -> int:
+    """Take a size, or `unlimited`, which is -1."""
+    return -1 if word == "unlimited" else size(name, word)
+
+
+def cpus(name: str, word: str) -> tuple[int, ...]:
+    """Take a list of processors, as 0-3,6."""
+    found: set[int] = set()
+    for part in word.split(","):
+        first, dash, last = part.partition("-")
+        ends = (first, last if dash else first)
+        if not all(end.isascii() and end.isdigit() and len(end) < 5 for end in ends):
+            raise UsageError(f"--{name} must be a list, as 0-3,6, not '{word}'")
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    if not found:
+        raise UsageError(f"--{name} must be a list, as 0-3,6, not '{word}'")
+    return tuple(sorted(found))
+
+
+# What the app may use: Monitor's argument `limits`.
+LIMITS: dict[str, Converter] = {
+    "core": core,
+    "cpus": cpus,
+    "memory-hard": memory,
+    "memory-soft": memory,
+    "nice": whole(-20, 19),
+    "nofile": whole(16, 1_048_576),
+}
 # Monitor's own arguments. Where an option is given twice, the first counts.
 SETTINGS: dict[str, Converter] = {
+    **LIMITS,
     "app-name": text,
     "app-user": text,
     "buffer": buffer,

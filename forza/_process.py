@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import signal
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     ExitCallback = Callable[["Exit"], object]
 else:
@@ -38,9 +39,10 @@ class ProcessOptions:
     `args` includes the program's own name, `env` of None is the monitor's own. `ipc`
     makes descriptor 3 node's IPC channel, else it is a plain pipe; None chooses. `job`
     makes the app the foreground job of our terminal, not the head of a new session.
+    `limits` are `nofile`, `core`, `nice` and `cpus`, as Monitor takes them.
     """
 
-    __slots__ = ("args", "cwd", "env", "file", "gid", "ipc", "job", "uid")
+    __slots__ = ("args", "cwd", "env", "file", "gid", "ipc", "job", "limits", "uid")
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class ProcessOptions:
         gid: int | None = None,
         ipc: bool | None = None,
         job: bool = False,
+        limits: Mapping[str, Any] | None = None,
     ) -> None:
         self.file = args[0]
         self.args = tuple(args)
@@ -60,6 +63,7 @@ class ProcessOptions:
         self.uid = uid
         self.gid = gid
         self.job = job
+        self.limits = limits or {}
         # Only for node itself: any other program would hand the channel's environment
         # on to a node child of its own, whose descriptor 3 is something else, and
         # which aborts at its start for that.

@@ -113,6 +113,7 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
         gid=settings.get("gid"),
         ipc=settings.get("ipc"),
         job=_is_job(),
+        limits=settings.get("limits"),
     )
     early = all(name in BUILT_IN for name in settings["plugins"])
     try:

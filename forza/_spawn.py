@@ -48,10 +48,17 @@ def spawn(options: ProcessOptions) -> Process:
             _add_socketpair(ours, theirs)
         else:
             _add_pipe(ours, theirs)
-        ids = _start(options, env, theirs)
+        if options.limits:
+            from forza._limits import spawn_within
+
+            ids = spawn_within(options.limits, lambda: _start(options, env, theirs))
+        else:
+            ids = _start(options, env, theirs)
     except BaseException as error:
         for fd in ours:
             os.close(fd)
+        if isinstance(error, SpawnError):
+            raise
         if isinstance(error, OSError):
             raise _explained(options, error) from error
         if isinstance(error, ValueError | TypeError):  # a NUL, or no string at all

@@ -15,6 +15,7 @@ from forza._errors import (
 )
 from forza._options import (
     FLAGS,
+    LIMITS,
     OTHERS,
     PLUGINS,
     SETTINGS,
@@ -236,10 +237,17 @@ def _rewritten(options: list[tuple[str, str]]) -> dict[int, int]:
 def _settings(options: list[tuple[str, str]]) -> dict[str, object]:
     """Return the options that are Monitor's own arguments; the first of each counts."""
     found: dict[str, object] = {}
+    limits: dict[str, object] = {}
     for name, value in options:
         key = name.replace("-", "_")
-        if name in SETTINGS and key not in found:
-            found[key] = SETTINGS[name](name, value)
+        chosen = limits if name in LIMITS else found
+        if name in SETTINGS and key not in chosen:
+            chosen[key] = SETTINGS[name](name, value)
         elif name == "user" and "uid" not in found:
             found |= user(name, value)
+    if limits:
+        from forza._limits import check as check_limits
+
+        check_limits(limits)
+        found["limits"] = limits
     return found
