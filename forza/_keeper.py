@@ -88,6 +88,7 @@ def _try(for_forza: bool) -> NoReturn:
     if for_forza:
         from forza import _monitor, _program  # noqa: F401
         from forza.plugins import BUILT_IN, find
+        from forza.ready import before, port  # noqa: F401
         from forza.sinks import file, tcp  # noqa: F401
 
         for name in BUILT_IN:

@@ -219,6 +219,13 @@ class Monitor:
         if self.ended is None and self._kill_timer is None:
             self.stop(signum, reason)
 
+    def extend(self, seconds: float) -> None:
+        """Give an app that is ending so much time from now, if it has less."""
+        timer, by = self._kill_timer, self.loop.time() + seconds
+        if timer is not None and self.ended is None and timer.when() < by:
+            timer.cancel()
+            self._kill_timer = self.loop.call_at(by, self._kill_all)
+
     # What its owner uses.
 
     async def __aenter__(self) -> Monitor:

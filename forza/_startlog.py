@@ -1,18 +1,19 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Write the start log: a file that is empty, or has the start event as its one line."""
+"""Write the start log: it is empty, or has the start event as its one line."""
 
 from __future__ import annotations
 
 import os
-from errno import EACCES, EBUSY, EPERM, EROFS
+from errno import EACCES, EBUSY, EEXIST, EPERM, EROFS
 from stat import S_ISREG
 
 from forza._errors import SinkError
 
 _MODE = 0o644
-# The folder is not ours to write to, or the file alone is mounted here.
-_NO_REPLACING = (EACCES, EPERM, EROFS, EBUSY)
+# The folder is not ours to write to, or the file alone is mounted here, or somebody has
+# put something where the new file is to be made.
+_NO_REPLACING = (EACCES, EPERM, EROFS, EBUSY, EEXIST)
 
 
 def prepare(path: str) -> None:

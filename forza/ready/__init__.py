@@ -7,7 +7,8 @@ Each has a module of its own, imported only if it is asked for.
 
 from __future__ import annotations
 
-from forza._errors import PluginError
+from forza._errors import PluginError, UsageError
+from forza.sinks import server
 
 # A listening socket of the app's processes, or `port=N` on descriptor 3.
 DEFAULT = "port"
@@ -15,6 +16,7 @@ _FORMS = (
     "port, fd, ipc, notify[=PATH], http://HOST:PORT/PATH, tcp://HOST:PORT, "
     "log=REGEX, exec=COMMAND or none"
 )
+_HTTP = 80
 _LONGEST_PATH = 107  # of a unix socket
 
 
@@ -56,17 +58,13 @@ def _source(line: str) -> tuple[str, str]:
 def address(kind: str, value: str) -> tuple[str, int]:
     """Return the host and the port of `HOST:PORT[/PATH]`. Raises PluginError."""
     authority, slash, _ = value.partition("/")
-    host, _, port = authority.rpartition(":")
-    bracketed = host[:1] == "[" and host[-1:] == "]"
-    plain = port.isascii() and port.isdigit() and len(port) <= len("65535")
-    if kind == "http" and not plain and "]" not in port:
-        host, port, plain = authority, "80", ":" not in authority
-    right = host and plain and 0 < int(port) < 65536 and (bracketed or ":" not in host)
-    if (
-        not right
-        or (slash and kind == "tcp")
-        or not value.isprintable()
-        or " " in value
-    ):
+    right = value.isprintable() and " " not in value and authority[:1] not in ("", ":")
+    right = right and authority.count("[") == authority.count("]")
+    try:
+        host, port = server(authority)
+    except UsageError as error:
+        raise PluginError(f"--ready {kind}://{value}: {error}") from error
+    port = port or (_HTTP if kind == "http" else 0)
+    if not right or not port or (slash and kind == "tcp"):
         raise PluginError(f"--ready {kind}://{value}: it must name a host and a port")
-    return host.strip("[]"), int(port)
+    return host, port

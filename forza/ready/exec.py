@@ -35,7 +35,10 @@ async def run(monitor: Monitor, command: str) -> bool:
     It gets the app's environment, no input and no output, and PATIENCE seconds; then
     it and what it has started are killed.
     """
-    pid = _spawn(monitor.options, command)
+    try:
+        pid = _spawn(monitor.options, command)
+    except OSError:  # no process is left: try again
+        return False
     ended: Future[None] = monitor.loop.create_future()
     pidfd = os.pidfd_open(pid)
     monitor.loop.add_reader(pidfd, settle, ended)

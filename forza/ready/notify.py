@@ -179,6 +179,7 @@ class Notify:
             send("health/process/status", 1.0, fields["STATUS"])
         if extend := _whole(fields.get("EXTEND_TIMEOUT_USEC")):
             self._start.extend(extend / 1e6)
+            self._monitor.extend(extend / 1e6)
         if fields.get("STOPPING") == "1":
             send("health/process/stopping", 1.0)
         if fields.get("RELOADING") == "1":

@@ -55,10 +55,15 @@ async def connect(
     """Return a connected socket, or None if nobody accepts on any address."""
     for family, place in await _addresses(loop, host, port):
         kind = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
-        sock = _socket.socket(family, kind)
+        try:
+            sock = _socket.socket(family, kind)
+        except OSError:  # no IPv6 here, or no descriptor is left
+            continue
         try:
             if await _connect(loop, sock, place):
                 return sock
+        except OSError:  # whoever has accepted it has hung up
+            pass
         except BaseException:
             sock.close()
             raise

@@ -203,6 +203,31 @@ def test_more_time(forza: Forza, server: MetricsServer) -> None:
     forza.wait(program)
 
 
+def test_more_time_to_end(forza: Forza, server: MetricsServer) -> None:
+    """While it is ending, too: SIGKILL waits, and the app ends by itself."""
+    script = (
+        "import os, signal, socket, sys\n"
+        "name = os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1)\n"
+        "s = socket.socket(1, 2)\n"
+        "def end(*_):\n"
+        "    s.sendto(b'STOPPING=1\\nEXTEND_TIMEOUT_USEC=60000000', name)\n"
+        "    sys.stdin.readline()\n"
+        "    os._exit(5)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "s.sendto(b'READY=1', name)\n"
+        "signal.pause()\n"
+    )
+    options = "--ready notify --grace 1.5"
+    program = start(forza, server, options, sys.executable, "-c", script)
+    server.wait_for(START)
+    program.terminate()
+    server.wait_for("health/process/stopping")
+    with pytest.raises(subprocess.TimeoutExpired):
+        program.wait(3)
+    feed(program)
+    assert forza.wait(program).status == 5
+
+
 def test_environment(forza: Forza, server: MetricsServer) -> None:
     """A service manager's socket is not the app's business where forza has its own."""
     env = {"NOTIFY_SOCKET": "/run/x", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}
@@ -530,6 +555,23 @@ def test_start_log_that_is_a_pipe(
     os.close(fd)
     assert link.is_symlink()
     assert orjson.loads(target.read_bytes())["metric"] == 0
+
+
+def test_start_log_in_a_closed_folder(
+    forza: Forza, server: MetricsServer, tmp_path: Path
+) -> None:
+    """Where nothing can be put beside the file, the line goes into the file itself."""
+    program = forza.start(
+        *("-h", server.address, "--start-log", tmp_path / "log"),
+        *("--", "sh", "-c", "read -r _; echo port=80 >&3"),
+        stdin=subprocess.PIPE,
+    )
+    server.wait_for("health/process/spawn")
+    (tmp_path / f"log.{program.pid}").touch()  # so much as a folder that refuses
+    feed(program)
+    forza.wait(program)
+    server.wait_closed()
+    assert orjson.loads((tmp_path / "log").read_bytes()) == only_start(server)
 
 
 # Slips.
