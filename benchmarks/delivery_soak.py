@@ -8,7 +8,6 @@ import argparse
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -122,14 +121,11 @@ class Kept:
         self.spool.mkdir()
         self.where = ("-h", "127.0.0.1", "-p", str(port))
         self.kills = 0
-        self.has_spool = offers(python, "forza", "--spool")
-        spooled = ("--spool", str(self.spool), "--spool-max", "1G")
-        patient = ("--park", "never")  # kills are no crash loop
         words: tuple[str | Path, ...] = (
             *(python, "-m", "forza.aeternum", "run", "-p", self.pidfile),
-            *(patient if offers(python, "forza.aeternum", "--park") else ()),
+            *("--park", "never"),  # kills are no crash loop
             *("--", "forza", *self.where, "--flush-timeout", "60"),
-            *(spooled if self.has_spool else ()),
+            *("--spool", str(self.spool), "--spool-max", "1G"),
             *("--", sys.executable, "-S", BENCHMARKS / "python" / "numbered.py"),
             *(self.records, str(rate)),
         )
@@ -165,17 +161,9 @@ class Kept:
         """End it in order, and deliver what dead monitors have left."""
         self.keeper.terminate()
         self.keeper.wait(timeout=PATIENCE)
-        if not self.has_spool:
-            return
         words = (self.python, "-m", "forza", "flush", "--spool", self.spool)
         if self.cell.run((*words, *self.where, "--flush-timeout", "60")):
             raise GaveUpError(f"the spool is not empty\n{self.cell.output()}")
-
-
-def offers(python: Path, module: str, option: str) -> bool:
-    """Say whether a program has an option."""
-    words = (python, "-m", module, "--help")
-    return option in subprocess.run(words, capture_output=True, text=True).stdout
 
 
 def soak(python: Path, given: argparse.Namespace) -> Result:
@@ -199,7 +187,6 @@ def soak(python: Path, given: argparse.Namespace) -> Result:
             "away_s": AWAY,
             "monitor_kills": kept.kills,
             "resets": resets,
-            "spool": kept.has_spool,
             "connections": relay.connections,
             "events_sent": relay.lines,
             "repeated": relay.lines - stored.events,
