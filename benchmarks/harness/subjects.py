@@ -116,6 +116,15 @@ class KeptForza(Forza):
     options = ("--keep",)
 
 
+class SpooledForza(Forza):
+    """Every event is on disk, here one in memory, before it is sent."""
+
+    name = "forza --spool"
+    shows = "python -m forza --spool DIR -h 127.0.0.1 -p PORT -- CMD"
+    note = "its own share of the cost: the folder is in memory, as the harness's are"
+    options = ("--spool", "spool")
+
+
 class Cat(Subject):
     """A pipe into a socket: no events, no metrics, no supervision."""
 
@@ -396,6 +405,7 @@ class Runit(Subject):
 SUBJECTS: tuple[Subject, ...] = (
     Forza(),
     KeptForza(),
+    SpooledForza(),
     PlainForza(),
     Cat(),
     Pump(),

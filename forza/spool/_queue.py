@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 else:
     from _collections import deque  # without the Python half of `collections`
 
-# What is handed out soon need not be read back: so much of it stays in memory.
-_FRESH_MOST = 256 * 1024
 # What is read back is handed out in pieces of about this size.
 _PIECE = 64 * 1024
 # A disk that could not be written to is tried again after so long.
@@ -309,7 +307,8 @@ class Spool:
         if self._is_fresh:
             self._fresh.append(((batch, lifecycle), series, place, size))
             self._fresh_size += size
-            if self._fresh_size > _FRESH_MOST and len(self._fresh) > 1:
+            # As long as the sink keeps up, nothing need be read back.
+            if self._fresh_size > self._limit and len(self._fresh) > 1:
                 self._forget_fresh()
         return True
 

@@ -309,7 +309,7 @@ class Series:
                 continue
             length, events, ordinal, before, checksum = header
             end = self._offset + _record.SIZE + length
-            batch = self._read(_record.SIZE + length)[_record.SIZE :]
+            batch = self._read(length, _record.SIZE)
             if len(batch) != length or not _record.is_intact(batch, checksum):
                 self._forward(end - self._offset)
                 continue
@@ -337,12 +337,12 @@ class Series:
             start += max(1, len(data) - len(_record.MAGIC) + 1)
         return size - self._offset
 
-    def _read(self, size: int) -> bytes:
-        """Return the next `size` bytes, or fewer if the file has no more."""
-        start = self._offset - self._chunk_at
+    def _read(self, size: int, ahead: int = 0) -> bytes:
+        """Return `size` bytes from so far ahead, or fewer if the file has no more."""
+        start = self._offset + ahead - self._chunk_at
         if start < 0 or start + size > len(self._chunk):
-            self._chunk = self._pread(self._offset, max(size, _CHUNK))
-            self._chunk_at = self._offset
+            self._chunk_at = self._offset + ahead
+            self._chunk = self._pread(self._chunk_at, max(size, _CHUNK))
             start = 0
         return self._chunk[start : start + size]
 

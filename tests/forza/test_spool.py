@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -873,3 +874,15 @@ class Courses(RuleBasedStateMachine):
 
 TestCourses = Courses.TestCase
 TestCourses.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_only_who_asks_for_a_spool_pays_for_it() -> None:
+    """Nothing of it is imported by a monitor that has none."""
+    program = (
+        "import sys, forza, forza._monitor, forza.sinks.tcp, forza.cli;"
+        "print([name for name in sys.modules if name.startswith('forza.spool')])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True
+    )
+    assert ended.stdout == b"[]\n", ended.stderr
