@@ -104,8 +104,6 @@ class Monitor:
         self.process = process
         self.ended: Exit | None = None
         self.silent = False
-        # Whether what has lost its parents to this process can only be the app's.
-        self.adopts = False
         self._tree: Tree | None = None
         self.start_log = start_log
         self._to = tuple(to)
@@ -491,7 +489,7 @@ class Monitor:
         self.process.end(lambda: settle(gone))
         in_time = await wait(self.loop, gone, _KILLED)
         self.process.close(wait=in_time)
-        if self.process.lost and self.adopts:
+        if self.process.lost and self.process.adopts:
             from forza._orphans import end
 
             await end(self.loop)

@@ -107,7 +107,7 @@ class Process:
     # `child` is the process that is ours to reap: the guard.
     __slots__ = (
         *("_exit_cb", "_gone_cb", "_loop", "_reports", "child", "ended", "fds", "ipc"),
-        *("job", "lost", "pid", "stop_cb"),
+        *("adopts", "job", "lost", "pid", "stop_cb"),
     )
 
     def __init__(
@@ -129,6 +129,8 @@ class Process:
         self.ended: Exit | None = None
         # Nobody has held the tree together: there may be more of the app.
         self.lost = False
+        # Whatever loses its parents to this process can only be the app's.
+        self.adopts = False
         self.stop_cb: Callable[[], object] | None = None
         self._exit_cb: ExitCallback | None = None
         self._gone_cb: Callable[[], object] | None = None
@@ -228,18 +230,20 @@ class Process:
         kept = [fd for fd in (self._reports, *self.fds) if fd >= 0]
         for fd in kept:
             os.set_inheritable(fd, True)
-        numbers = (self.pid, self.child, self._reports, *self.fds, self.ipc, self.job)
+        flags = self.ipc, self.job, self.adopts
+        numbers = (self.pid, self.child, self._reports, *self.fds, *flags)
         return ":".join(str(int(number)) for number in numbers)
 
     @classmethod
     def adopt(cls, described: str) -> Process:
         """Take over the child that this process spawned before it replaced itself."""
-        pid, child, reports, *fds, ipc, job = map(int, described.split(":"))
+        pid, child, reports, *fds, ipc, job, adopts = map(int, described.split(":"))
         for fd in (reports, *fds):
             if fd >= 0:
                 os.set_inheritable(fd, False)
-        here = bool(ipc), bool(job), child, reports
-        return made(pid, fds, *here)
+        process = made(pid, fds, bool(ipc), bool(job), child, reports)
+        process.adopts = bool(adopts)
+        return process
 
 
 def made(

@@ -15,6 +15,7 @@ from forza._errors import (
     UsageError,
 )
 from forza._forwarding import HANDLED, Forwarding
+from forza._native import path
 from forza._proc import read
 from forza._process import Process, ProcessOptions
 from forza._stage import replace
@@ -127,6 +128,8 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
         return None
     from forza._spawn import spawn
 
+    # Its first orphans may come before we have loaded what else there is to load.
+    adopts = path("guard") is None and _adopt_orphans()
     try:
         process = spawn(options)
     except SpawnError:
@@ -137,6 +140,7 @@ def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None
         told = {**settings["plugin_options"].get("start", {}), "ear": str(ear)}
         settings["plugin_options"] = {**settings["plugin_options"], "start": told}
         os.set_inheritable(ear, True)  # only now: it is not for the app
+    process.adopts = adopts
     return process
 
 
@@ -239,6 +243,8 @@ def say_trouble(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
 async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
     # Not before the loop runs, or the handlers would have nobody to tell.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    process = monitor.process
+    adopts = _adopt_orphans(*((process.child,) if process is not None else ()))
     try:
         await monitor.start()
     except SpawnError as error:
@@ -250,7 +256,7 @@ async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
         from forza._terminal import Terminal
 
         forwarding.terminal = Terminal(monitor.process)
-    monitor.adopts = _adopt_orphans(monitor.process.child)
+    monitor.process.adopts = monitor.process.adopts or adopts
     tasks = [monitor.loop.create_task(_settle(monitor))] if lean else []
     if os.getpid() == 1 or monitor.process.lost:
         tasks.append(monitor.loop.create_task(_reap(monitor)))
@@ -262,16 +268,16 @@ async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
     return ended.code
 
 
-def _adopt_orphans(child: int) -> bool:
+def _adopt_orphans(*own: int) -> bool:
     """Become the parent of whatever the app leaves behind, should the guard not be.
 
-    Not if whoever was here before us has left children: their orphans could not be
-    told from the app's. Nor as PID 1, to whom all the orphans of a container come.
+    Not if there are children but our `own`: strangers from before us, whose orphans
+    could not be told from the app's. Nor as PID 1, to whom all come anyway.
     """
     from forza._lean import _libc
 
-    ours = read("/proc/thread-self/children").split()
-    if os.getpid() == 1 or ours != [b"%d" % child]:
+    there = read("/proc/thread-self/children").split()
+    if os.getpid() == 1 or there != [b"%d" % pid for pid in own]:
         return False
     try:
         return _libc("prctl")(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
