@@ -6,6 +6,7 @@ TEXT = """\
 usage: aeternum start|run [OPTIONS] [--] COMMAND [ARG...]
        aeternum status [--json] [FILE|DIR...]
        aeternum restart|resume|stop FILE|DIR...
+       aeternum unit [--systemd|--openrc|--cron] [OPTIONS] [--] COMMAND [ARG...]
 
 Keep a command running: whenever it ends, start it again. After an end there is a pause
 of 1 s, twice as long each time up to 30 s; 60 s of health make it 1 s again. What ends
@@ -16,6 +17,8 @@ of 1 s, twice as long each time up to 30 s; 60 s of health make it 1 s again. Wh
   status                 say what is running, and of what is not, why, and since when;
                          FILE is a pidfile or a state file, DIR has some (default: .)
   restart, resume, stop  tell the keeper: SIGUSR1, SIGUSR2, SIGTERM
+  unit                   print what runs the same after a reboot: a systemd unit, an
+                         OpenRC script, or a line for crontab
 
   -o, --stdout FILE      append the command's output to FILE, also its errors
   -e, --stderr FILE      append its errors to FILE instead (only with -o)

@@ -43,6 +43,7 @@ what is in them:
                             name); MODULE:ATTR or an installed plugin's name adds one
       --cpu-interval SECS   seconds between two readings: cpu, mem, uptime (5) and
                             heartbeat (90)
+      --ready-fd N          write the start event to descriptor N, and close it
       --start-log FILE      write the start event, good or bad, to FILE
       --logs-join HOW       append lines to the event of the line before: 'indent' for
                             those that begin with white space, or a regular

@@ -15,9 +15,10 @@ from time import monotonic, time
 
 from forza import _offspring, _state
 from forza._errors import EXIT_SETUP
-from forza._policy import Policy
+from forza._policy import Policy, patience
 from forza._sleep import TIMED_OUT, WATCHED, sleep, woken
 from forza._stage import describe
+from forza._upward import VARIABLE, notify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
 EXIT_PREMATURE = 2
-_GRACE = 5.0
-# A monitor has its own grace; only one that hangs shall meet ours, so much later.
-_SLACK = 5.0
 _SI_KERNEL = 128
 # A start that fails for these says nothing about what is to be started.
 _SCARCE = (EAGAIN, ENOMEM, EMFILE, ENFILE, ENOSPC)
@@ -181,6 +179,11 @@ class Keeper:
             return
         self._enter(RUNNING)
         self._write_pidfile()
+        if self.settings is None:
+            self._notify("READY=1")
+        # It is the first monitor's: who waits for its line shall see its end, too.
+        elif (fd := self.settings.pop("ready_fd", None)) is not None:
+            os.close(fd)
 
     def _end_child(self, phase: str, code: int) -> None:
         # Once the keeper is to end, there is no restart any more.
@@ -188,13 +191,7 @@ class Keeper:
         # Said twice, it makes a monitor hurry; a terminal's ^C has told it.
         if self.settings is None or code != _SI_KERNEL:
             _offspring.send(self.child, signal.SIGTERM)
-        self.deadline = self.deadline or monotonic() + self._grace()
-
-    def _grace(self) -> float:
-        if self.settings is None:
-            return _GRACE
-        grace: float = self.settings.get("grace", 10.0)
-        return grace + float(self.settings.get("flush_timeout", 5.0)) + _SLACK
+        self.deadline = self.deadline or monotonic() + patience(self.settings)
 
     def _ended(self, code: int) -> None:
         """What is kept has ended, with this code, or by minus this signal."""
@@ -272,7 +269,14 @@ class Keeper:
 
     # What others are told.
 
+    def _notify(self, text: str) -> None:
+        if socket := os.environ.get(VARIABLE):
+            notify(socket, text)
+
     def _tell(self) -> None:
+        status = ", ".join(filter(None, (self.phase, self.reason)))
+        stopping = self.phase in (STOPPING, STOPPED, ENDED)
+        self._notify(f"STATUS={status}" + ("\nSTOPPING=1" if stopping else ""))
         path = self.options.get("state")
         if path is None:
             return
@@ -324,7 +328,8 @@ class Keeper:
 
     def _hand_on(self, inheritable: bool) -> None:
         """Let our descriptors survive the exec of falling asleep, or nobody else's."""
-        for fd in self._descriptors():
+        ready = (self.settings or {}).get("ready_fd")
+        for fd in (*self._descriptors(), *(() if ready is None else (ready,))):
             os.set_inheritable(fd, inheritable)
 
 

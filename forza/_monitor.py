@@ -77,6 +77,8 @@ class Monitor:
         app_user: str | None = None,
         app_name: str | None = None,
         start_log: str | None = None,
+        ready_fd: int | None = None,
+        notify_socket: str | None = None,
         grace: float = GRACE,
         stop_signal: int = _TERM,
         flush_timeout: float = FLUSH_TIMEOUT,
@@ -106,6 +108,8 @@ class Monitor:
         self.silent = False
         self._tree: Tree | None = None
         self.start_log = start_log
+        self.ready_fd = ready_fd
+        self.notify_socket = notify_socket
         self._to = tuple(to)
         self._plugin_names = tuple(plugins)
         self._plugin_options = plugin_options or {}

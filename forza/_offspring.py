@@ -93,6 +93,7 @@ def _be_child(
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.environ.pop("NOTIFY_SOCKET", None)  # the keeper's own
         os.execvp(args[0], tuple(args))
     os.close(writable)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))

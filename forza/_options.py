@@ -135,6 +135,20 @@ def spool_size(name: str, word: str) -> int:
     return value
 
 
+def descriptor(name: str, word: str) -> int:
+    """Take the number of a descriptor that is open, and none of the first three."""
+    import os
+
+    try:
+        number = int(word) if word.isascii() and word.isdigit() else -1
+        if number > 2:
+            os.fstat(number)
+            return number
+    except (OSError, OverflowError):
+        pass
+    raise UsageError(f"--{name} must be an open descriptor from 3, not '{word}'")
+
+
 def choice(**values: object) -> Converter:
     """Take one of these words, each for its value."""
     *most, last = values
@@ -208,6 +222,7 @@ SETTINGS: dict[str, Converter] = {
     "grace": seconds,
     "hostname": text,
     "ipc": choice(auto=None, yes=True, no=False),
+    "ready-fd": descriptor,
     "spool": text,
     "spool-max": spool_size,
     "start-log": text,

@@ -21,6 +21,20 @@ STABLE = 60.0
 PARK = (20, 900.0)
 
 
+# How long a command has between SIGTERM and SIGKILL.
+GRACE = 5.0
+# A monitor has its own grace; only one that hangs shall meet ours, so much later.
+_SLACK = 5.0
+
+
+def patience(settings: Mapping[str, Any] | None) -> float:
+    """Return how long the end of a command, or a monitor with these settings, takes."""
+    if settings is None:
+        return GRACE
+    grace: float = settings.get("grace", 10.0) + settings.get("flush_timeout", 5.0)
+    return grace + _SLACK
+
+
 class Policy:
     """What the keeper's options say; those not given are the defaults above.
 

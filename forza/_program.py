@@ -46,10 +46,20 @@ def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
     """Run the app, and leave with its status; `settings` are Monitor's arguments."""
     block_signals()
     open_stdio()
+    # A service manager's: it is not the app whom that listens to.
+    if socket := os.environ.pop("NOTIFY_SOCKET", None):
+        settings = {**settings, "notify_socket": socket}
     process = spawn_early(args, settings)
     child = process.hand_over() if process is not None else None
+    _keep_ready_fd(settings, inheritable=True)
     replace("monitor", tuple(args), settings, child)
     leave(args, settings, child)
+
+
+def _keep_ready_fd(settings: dict[str, Any], *, inheritable: bool) -> None:
+    """Let the descriptor that waits for the start survive our exec, and no other."""
+    if (fd := settings.get("ready_fd")) is not None:
+        os.set_inheritable(fd, inheritable)
 
 
 def block_signals() -> None:
@@ -77,6 +87,7 @@ def leave(
 ) -> NoReturn:
     """Run the monitor to its end, and this process too."""
     process = Process.adopt(child) if child is not None else None
+    _keep_ready_fd(settings, inheritable=False)
     try:
         code = _run(args, settings, process, runtime or load_runtime())
     except BaseException as error:

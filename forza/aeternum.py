@@ -17,7 +17,8 @@ from forza._errors import (
     PortError,
     UsageError,
 )
-from forza._policy import RESTARTS
+from forza._policy import RESTARTS, patience
+from forza._unit import INITS, unit
 from forza.cli import parse
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
-KEEPING = ("start", "run")
+KEEPING = ("start", "run", "unit")
 TELLING = ("status", "resume", "restart", "stop")
 _SHORT = {
     "-o": "--stdout",
@@ -53,8 +54,18 @@ def main() -> None:
             from forza._status import tell
 
             raise SystemExit(tell(argv[0], argv[1:]))
+        init = "--systemd"
+        if argv[:1] == ["unit"] and argv[1:2] and argv[1] in INITS:
+            init = argv.pop(1)
         action, options, args = _understand(argv)
         words, settings = parse(args[1:]) if _is_forza(args) else (args, None)
+        if action == "unit":
+            name = os.path.basename(options.get("state", args[-1]))
+            name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
+            grace = patience(settings)
+            name = name.removesuffix(".state")
+            print(unit(init, argv[1:], name, grace), end="")  # noqa: T201
+            return
         _check_files(options)
         if settings is not None:
             settings.pop("keep", None)  # by whom else

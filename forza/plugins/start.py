@@ -120,6 +120,7 @@ class Start:
             self._found = {"ready": kind}
             if self.reported:  # as failed
                 self._send("health/process/late")
+                self._tell_ready()
             elif not self._stable:
                 self._succeed()
             if self._alarm is not None:
@@ -187,6 +188,7 @@ class Start:
         if not self._places and self._kinds.isdisjoint(("port", "none")):
             self._look()
         self._report(self._send("health/process/start"))
+        self._tell_ready()
         self._tell_further()
 
     def _tell_further(self) -> None:
@@ -226,3 +228,14 @@ class Start:
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 self.monitor.say(f"cannot write the start log: {reason}")
+        if self.monitor.ready_fd is not None:
+            from forza._upward import tell_line
+
+            tell_line(self.monitor.ready_fd, event)
+            self.monitor.ready_fd = None
+
+    def _tell_ready(self) -> None:
+        if self.monitor.notify_socket is not None:
+            from forza._upward import notify
+
+            notify(self.monitor.notify_socket, "READY=1\nSTATUS=running")

@@ -20,6 +20,8 @@ import orjson
 import pytest
 
 from forza import _native as native
+from forza._unit import INITS
+from forza.aeternum import _OPTIONS, KEEPING, TELLING
 from tests.conftest import CHILDREN, PATIENCE, ROOT, MetricsServer
 from tests.contract.conftest import _MARK, Ended, Forza
 
@@ -850,6 +852,7 @@ def test_help(lean_aeternum: Aeternum, words: tuple[str, ...]) -> None:
     for option in "--stdout", "--stderr", "--stdin", "--pidfile", "--json":
         assert f"-{option[2]}, {option}" in text or option in text
     assert "--min-uptime MS" in text
+    assert all(name in text for name in (*_OPTIONS, *KEEPING, *TELLING, *INITS))
     assert max(map(len, text.splitlines())) <= 88
 
 
