@@ -14,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from solenoid._errors import (
         AccessError,
+        ActivateError,
         ChangedError,
         DigestError,
         FetchError,
@@ -22,40 +23,57 @@ if TYPE_CHECKING:
         SolenoidError,
         StorageError,
         TransientError,
+        UnpackError,
     )
     from solenoid._fetch import Fetched, fetch
     from solenoid._push import Pushed, push
+    from solenoid._release import activate, current
+    from solenoid._unpack import Limits, Unpacked, unpack
 
 __all__ = (
     "AccessError",
+    "ActivateError",
     "ChangedError",
     "DigestError",
     "FetchError",
     "Fetched",
+    "Limits",
     "NotFoundError",
     "PushError",
     "Pushed",
     "SolenoidError",
     "StorageError",
     "TransientError",
+    "UnpackError",
+    "Unpacked",
+    "activate",
+    "current",
     "fetch",
     "push",
+    "unpack",
 )
 
 _HOMES = {
     "AccessError": "_errors",
+    "ActivateError": "_errors",
     "ChangedError": "_errors",
     "DigestError": "_errors",
     "FetchError": "_errors",
     "Fetched": "_fetch",
+    "Limits": "_unpack",
     "NotFoundError": "_errors",
     "PushError": "_errors",
     "Pushed": "_push",
     "SolenoidError": "_errors",
     "StorageError": "_errors",
     "TransientError": "_errors",
+    "UnpackError": "_errors",
+    "Unpacked": "_unpack",
+    "activate": "_release",
+    "current": "_release",
     "fetch": "_fetch",
     "push": "_push",
+    "unpack": "_unpack",
 }
 
 

@@ -71,3 +71,22 @@ class PushError(SolenoidError):
     """A snapshot could not be stored."""
 
     step = "push"
+
+
+class UnpackError(SolenoidError):
+    """A snapshot is no archive, or holds what is refused: `entry` names it."""
+
+    step = "unpack"
+    blame: Blame = "user"
+
+    def __init__(
+        self, message: str, *, blame: Blame | None = None, entry: str | None = None
+    ) -> None:
+        super().__init__(message, blame=blame)
+        self.entry = entry
+
+
+class ActivateError(SolenoidError):
+    """A release could not be made the current one."""
+
+    step = "activate"
