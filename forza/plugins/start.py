@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from forza._monitor import Monitor
+    from forza._process import ProcessOptions
     from forza.ready.log import Log
     from forza.ready.notify import Notify
 
@@ -38,6 +39,7 @@ class Start:
     def __init__(self, monitor: Monitor, options: Mapping[str, str]) -> None:
         self.monitor = monitor
         self.reported = False
+        self._options = options
         self._deadline = number("start", options, "timeout", 15.0)
         self._stable = number("start", options, "stable", 0.0)
         self._watchdog = number("start", options, "watchdog", 0.0)
@@ -58,7 +60,18 @@ class Start:
             monitor.say("--ready ipc: the command is not node, so see --ipc")
         if monitor.start_log is not None:
             _startlog.prepare(monitor.start_log)
-        ear = self._ear(options)
+        if monitor.process is None:
+            from forza.ready.before import hook
+
+            hook(options, monitor.options, platform=monitor.has_app)  # or say why not
+
+    def process_options(self, options: ProcessOptions) -> None:
+        if self.monitor.process is not None:  # whoever has spawned it has prepared it
+            ear = int(self._options.get("ear", "-1"))
+        else:
+            from forza.ready.before import prepare
+
+            ear = prepare(self._options, options, platform=self.monitor.has_app)
         if ear >= 0:
             from forza.ready.notify import Notify
 
@@ -103,6 +116,8 @@ class Start:
             self.hear("fd")
 
     def process_exit(self, exit_status: int, term_signal: int) -> None:
+        if self._notify is not None:  # it was never started, if nothing could run
+            self._notify.close()
         if not self.reported:
             self._fail("exit" if self._found is None else "unstable")
 
@@ -138,15 +153,6 @@ class Start:
             self._notify.read()
 
     # The course of things.
-
-    def _ear(self, options: Mapping[str, str]) -> int:
-        """Return the descriptor of what is said by datagram, or -1 if nothing is."""
-        if self.monitor.process is not None:  # whoever has spawned it has made one
-            return int(options.get("ear", "-1"))
-        from forza.ready.before import prepare
-
-        platform = self.monitor.has_app
-        return prepare(options, self.monitor.options, platform=platform)
 
     async def _watch(self, kind: str, value: str) -> None:
         try:

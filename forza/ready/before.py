@@ -33,8 +33,8 @@ def prepare(
     """
     kinds = dict(sources(options.get("ready", DEFAULT)))
     notify = "notify" in kinds or "watchdog" in options
-    hook = _hook(options, process, platform)
-    if not notify and not hook:
+    preload = hook(options, process, platform=platform)
+    if not notify and not preload:
         return -1
     from forza.ready.notify import listen
 
@@ -46,20 +46,21 @@ def prepare(
             env.pop(variable, None)
         if "watchdog" in options:
             env["WATCHDOG_USEC"] = str(int(float(options["watchdog"]) * 1e6))
-    if hook:
-        moves, path = hook
+    if preload:
+        moves, path = preload
         env["LD_PRELOAD"] = ":".join(filter(None, (path, env.get("LD_PRELOAD"))))
         env["FORZA_BIND"] = f"{moves}:{name}"
     process.env = env
     return fd
 
 
-def _hook(
-    options: Mapping[str, str], process: ProcessOptions, platform: bool
+def hook(
+    options: Mapping[str, str], process: ProcessOptions, *, platform: bool
 ) -> tuple[str, str] | None:
     """Return what the bind hook shall do, and where it is, or None for no hook.
 
-    `u`: leave a port that is in use for the next; `a`: listen on every address.
+    `u`: leave a port that is in use for the next; `a`: listen on every address. Raises
+    ForzaError if there must be one and is none.
     """
     wanted = options.get("bind-hook", "auto")
     every = "a" if "bind-any" in options else ""

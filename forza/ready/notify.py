@@ -28,6 +28,8 @@ _LONGEST = 8192
 _ANCILLARY = _socket.CMSG_SPACE(12) + _socket.CMSG_SPACE(253 * 4)
 # In one go, so that a talkative app does not keep the monitor from all else.
 _AT_ONCE = 16
+# And so many times that when all is over.
+_AT_LAST = 64
 _ABRT = 6
 
 
@@ -87,19 +89,28 @@ class Notify:
         self._fed_at = 0.0
         self._reloading = False
         os.set_inheritable(fd, False)
-        self._socket = _socket.socket(fileno=fd)
+        self._fd = fd
+        self._socket: _socket.socket | None = None
 
     def start(self) -> None:
         """Begin to read."""
-        self._monitor.loop.add_reader(self._socket.fileno(), self.read)
+        self._socket = _socket.socket(fileno=self._fd)
+        self._monitor.loop.add_reader(self._fd, self.read)
 
     def close(self) -> None:
         """Take what there still is, and hear nothing any more."""
-        while self.read():
-            pass
-        self._monitor.loop.remove_reader(self._socket.fileno())
+        if self._fd < 0:
+            return
+        if self._socket is None:
+            self._socket = _socket.socket(fileno=self._fd)
+        else:
+            self._monitor.loop.remove_reader(self._fd)
+            for _ in range(_AT_LAST):
+                if not self.read():
+                    break
         name = self._socket.getsockname()
         self._socket.close()
+        self._fd = -1
         if isinstance(name, str) and name[:1] == "/":
             try:
                 os.unlink(name)
@@ -108,26 +119,31 @@ class Notify:
 
     def read(self) -> bool:
         """Take what has come; say whether there may be more."""
-        for _ in range(_AT_ONCE):
-            try:
-                data, ancillary, flags, _ = self._socket.recvmsg(
-                    _LONGEST, _ANCILLARY, _MSG_CMSG_CLOEXEC
-                )
-            except OSError:  # no more
-                return False
-            pid = uid = 0
-            fds: list[int] = []
-            for _, kind, value in ancillary:
-                numbers = [
-                    int.from_bytes(value[at : at + 4], byteorder)
-                    for at in range(0, len(value), 4)
-                ]
-                if kind == _SCM_CREDENTIALS:
-                    pid, uid, _ = numbers
-                elif kind == _SCM_RIGHTS:
-                    fds += numbers
+        return self._fd >= 0 and all(self._take_one() for _ in range(_AT_ONCE))
+
+    def _take_one(self) -> bool:
+        assert self._socket is not None
+        try:
+            data, ancillary, flags, _ = self._socket.recvmsg(
+                _LONGEST, _ANCILLARY, _MSG_CMSG_CLOEXEC
+            )
+        except OSError:  # no more
+            return False
+        pid = uid = 0
+        fds: list[int] = []
+        for _, kind, value in ancillary:
+            numbers = [
+                int.from_bytes(value[at : at + 4], byteorder)
+                for at in range(0, len(value), 4)
+            ]
+            if kind == _SCM_CREDENTIALS:
+                pid, uid, _ = numbers
+            elif kind == _SCM_RIGHTS:
+                fds += numbers
+        try:
             if not flags & _socket.MSG_TRUNC and self._is_ours(pid, uid):
                 self._message(data.decode(errors="replace"))
+        finally:
             # Whoever has sent BARRIER=1 waits for just this, and descriptors to be
             # stored are not kept.
             for fd in fds:

@@ -624,8 +624,10 @@ def test_a_plugin_of_ones_own_beside_it(forza: Forza, server: MetricsServer) -> 
     forza.wait(program)
 
 
-def test_missing_command(forza: Forza, server: MetricsServer) -> None:
-    """A command that is not there has not started, whatever the sign."""
-    ended = forza.run("-h", server.address, "--ready", "notify", "--", "/missing")
+def test_missing_command(forza: Forza, server: MetricsServer, tmp_path: Path) -> None:
+    """A command that is not there has not started, and leaves no socket behind."""
+    ready = f"notify={tmp_path}/socket"
+    ended = forza.run("-h", server.address, "--ready", ready, "--", "/missing")
     assert ended.status == 127
     assert only_start(server)["metric"] == 0
+    assert os.listdir(tmp_path) == []
