@@ -17,7 +17,7 @@ def pattern(text: str) -> Callable[[bytes], object]:
     """Return what says whether a line matches. Raises PluginError.
 
     A text without special characters is looked for as it is: the module `re` would
-    take 0.6 MB for good.
+    take a megabyte for good.
     """
     raw = text.encode(errors="surrogateescape")
     if not set("\\.^$*+?{}[]|()") & set(text):
