@@ -431,14 +431,19 @@ def test_damaged_between_two_lives(lean_forza: Forza, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
     args = ("-h", f"127.0.0.1:{port}", "--spool", spool)
     logs = ("--flush-timeout", 0, "--plugin", "logs")
-    lean_forza.run(*args, *logs, "--", "sh", "-c", "echo a; sleep 0.1; echo b")
+    lean_forza.run(*args, *logs, "--", "sh", "-c", "echo a; echo b >&2")
     (file,) = spool.glob("1/logs-*")
     data = file.read_bytes()
     file.write_bytes(data.replace(b'"a\\n"', b'"x\\n"'))
     with MetricsServer(port) as server:
-        lean_forza.run(*args, "--plugin", "logs", "--", "echo", "c")
+        script = "echo c; exec sleep 1000"
+        program = lean_forza.start(*args, "--plugin", "logs", "--", "sh", "-c", script)
+        server.wait_for("telemetry/dropped")
+        server.wait_for("logs/stdout", containing="c")
+        program.terminate()
+        lean_forza.wait(program)
         events = server.wait_closed()
-    assert [e["description"] for e in events if e["service"] == "logs/stdout"] == [
+    assert [e["description"] for e in events if e["service"][:4] == "logs"] == [
         "b\n",
         "c\n",
     ]
