@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.contract.test_aeternum import (
     STAYS,
     Aeternum,
@@ -337,6 +337,59 @@ def test_the_app_does_not_hold_the_lock(
     with state.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     wait_gone(app)
+
+
+# ---- SIGKILL, whomever it hits
+
+
+@pytest.mark.parametrize("hit", ["keeper", "monitor", "both", "app"])
+def test_killed(aeternum: Aeternum, tmp_path: Path, hit: str) -> None:
+    """All runs again, or nothing is left, of an app that ignores SIGTERM and hides."""
+    if hit == "both" and aeternum.runtime == "no sleeper":
+        pytest.skip("without a compiler there is no guard: nobody would be left to act")
+    pidfile, told = tmp_path / "app.pid", tmp_path / "told"
+    # Not by stdout, which a test can see ending only when the last stray has gone.
+    script = f"trap '' TERM; setsid sleep 1000 & echo $! $$ >> {told}; wait; wait"
+    program = aeternum.keep(
+        *(
+            *NO_PAUSE,
+            "-p",
+            pidfile,
+            "--",
+            "forza",
+            "--grace",
+            0.5,
+            "--plugin",
+            "process",
+        ),
+        *("--", "sh", "-c", script),
+        stdout=subprocess.DEVNULL,
+    )
+    monitor = written_pid(pidfile)
+
+    def tree() -> list[int]:
+        return [int(word) for word in told.read_text().split()]
+
+    wait_until(lambda: told.exists() and len(tree()) == 2, "the app")
+    first = tree()
+    victims = {
+        "keeper": [program.pid],
+        "monitor": [monitor],
+        "both": [program.pid, monitor],
+        "app": first[1:],
+    }
+    for victim in victims[hit]:
+        os.kill(victim, signal.SIGKILL)
+    wait_gone(*first, *([monitor] if hit != "app" else []))
+    if hit in ("monitor", "app"):
+        assert written_pid(pidfile, after=monitor) != monitor
+        wait_until(lambda: len(tree()) == 4, "the app, again")
+        assert all(is_alive(pid) for pid in tree()[2:])
+        program.terminate()
+        assert aeternum.wait(program).status == 0
+    else:
+        assert program.wait(PATIENCE) == -signal.SIGKILL
+    wait_gone(*tree())
 
 
 # ---- status
