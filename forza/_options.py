@@ -79,6 +79,10 @@ def rewriting(name: str, word: str) -> tuple[int, int]:
     return number, signal_named(name, sent) if sent else 0
 
 
+# To the kernel this one says that nobody's identity is to change.
+_NO_ID = 2**32 - 1
+
+
 def user(name: str, word: str) -> dict[str, int]:
     """Take `USER`, whose group counts, or `USER:GROUP`; each by name or number."""
     who, colon, group = word.partition(":")
@@ -102,6 +106,8 @@ def user(name: str, word: str) -> dict[str, int]:
             found["gid"] = getgrnam(group).gr_gid
         except KeyError:
             raise UsageError(f"--{name}: there is no group '{group}'") from None
+    if max(found.values()) >= _NO_ID:
+        raise UsageError(f"--{name} must be a user there can be, not '{word}'")
     if "gid" not in found:
         raise UsageError(f"--{name} must name a group, too, as {who}:GROUP")
     return found

@@ -192,6 +192,8 @@ def test_plugins(
         ("--signal CHLD=TERM", "forza does not pass CHLD on"),
         ("--user no-such-user", "there is no user 'no-such-user'"),
         ("--user root:no-such-group", "there is no group 'no-such-group'"),
+        ("--user 4294967295:1", "--user must be a user there can be"),
+        ("--user 1:4294967295", "--user must be a user there can be"),
         ("--user 7", "--user must name a group, too, as 7:GROUP"),
         ("--legacy-chunks=yes", "takes no value"),
         ("-hx", "unknown option -hx"),
