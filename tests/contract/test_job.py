@@ -82,13 +82,15 @@ def test_reads_the_terminal(shell: Shell) -> None:
 def test_interrupted_once(shell: Shell) -> None:
     """Ctrl-C reaches the app, once, from the terminal."""
     child = CHILDREN / "signals.py"
-    shell.type(forza(sys.executable, "-S", str(child), "USR1"))
+    shell.type(forza(sys.executable, "-S", str(child), "TSTP"))
     shell.read_until("ready")
     shell.type("\x03")
     shell.read_until("got 2")
     shell.type("\x1c")
     shell.read_until("got 3")
     assert "got 2" not in shell.text
+    shell.type("\x1a")
+    shell.read_until("status=5")
 
 
 def test_stopped_and_continued(shell: Shell) -> None:
