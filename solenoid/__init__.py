@@ -12,13 +12,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from solenoid._engines import Engine, EngineSource, find_engines
     from solenoid._errors import (
         AccessError,
         ActivateError,
         ChangedError,
         DigestError,
+        EngineError,
         FetchError,
         NotFoundError,
+        PackageError,
         PushError,
         SolenoidError,
         StorageError,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         UnpackError,
     )
     from solenoid._fetch import Fetched, fetch
+    from solenoid._package import Package, Start, read_package
     from solenoid._push import Pushed, push
     from solenoid._release import activate, current
     from solenoid._unpack import Limits, Unpacked, unpack
@@ -35,13 +39,19 @@ __all__ = (
     "ActivateError",
     "ChangedError",
     "DigestError",
+    "Engine",
+    "EngineError",
+    "EngineSource",
     "FetchError",
     "Fetched",
     "Limits",
     "NotFoundError",
+    "Package",
+    "PackageError",
     "PushError",
     "Pushed",
     "SolenoidError",
+    "Start",
     "StorageError",
     "TransientError",
     "UnpackError",
@@ -49,7 +59,9 @@ __all__ = (
     "activate",
     "current",
     "fetch",
+    "find_engines",
     "push",
+    "read_package",
     "unpack",
 )
 
@@ -58,13 +70,19 @@ _HOMES = {
     "ActivateError": "_errors",
     "ChangedError": "_errors",
     "DigestError": "_errors",
+    "Engine": "_engines",
+    "EngineError": "_errors",
+    "EngineSource": "_engines",
     "FetchError": "_errors",
     "Fetched": "_fetch",
     "Limits": "_unpack",
     "NotFoundError": "_errors",
+    "Package": "_package",
+    "PackageError": "_errors",
     "PushError": "_errors",
     "Pushed": "_push",
     "SolenoidError": "_errors",
+    "Start": "_package",
     "StorageError": "_errors",
     "TransientError": "_errors",
     "UnpackError": "_errors",
@@ -72,7 +90,9 @@ _HOMES = {
     "activate": "_release",
     "current": "_release",
     "fetch": "_fetch",
+    "find_engines": "_engines",
     "push": "_push",
+    "read_package": "_package",
     "unpack": "_unpack",
 }
 

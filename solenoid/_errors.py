@@ -90,3 +90,17 @@ class ActivateError(SolenoidError):
     """A release could not be made the current one."""
 
     step = "activate"
+
+
+class PackageError(SolenoidError):
+    """The package does not say, or not clearly, how it is to be started."""
+
+    step = "package"
+    blame: Blame = "user"
+
+
+class EngineError(SolenoidError):
+    """No engine fits what the package asks for."""
+
+    step = "engines"
+    blame: Blame = "user"

@@ -34,6 +34,7 @@ class Tree:
         self._folders = {""}
         self._files: set[str] = set()
         self._links: dict[str, str] = {}
+        self._inner = ""
 
     def __enter__(self) -> Self:
         self._sweep()
@@ -105,21 +106,28 @@ class Tree:
             if not self._stays(place):
                 raise refused(place, f"a link that leads out, to {target!r}")
 
-    def call_the_top(self, name: str) -> None:
-        """Give the one folder at the top this name, if it has another."""
+    def call_the_top(self, name: str | None) -> None:
+        """Give the one folder at the top this name, or with None make it the root."""
         found = os.listdir(self._root)
         if name in found:
             return
         if len(found) != 1 or found[0] not in self._folders:
-            raise UnpackError(f"no folder {name!r} in it")
-        os.rename(found[0], name, src_dir_fd=self._root, dst_dir_fd=self._root)
+            raise UnpackError(f"no folder {name or 'at the top'!r} in it")
+        if name is not None:
+            os.rename(found[0], name, src_dir_fd=self._root, dst_dir_fd=self._root)
+            return
+        # What leads out of the folder that becomes the root leads out.
+        self._links = {place.partition("/")[2]: to for place, to in self._links.items()}
+        self.check_links()
+        self._inner = f"/{found[0]}"
 
     def commit(self) -> None:
         """Put the folder in its place, so that it is there after a power cut, too."""
         _sync_file_system(self._root)
         os.chmod(self._root, 0o755)
-        os.rename(self._name, self.path)
-        self._name = ""
+        os.rename(self._name + self._inner, self.path)
+        if not self._inner:
+            self._name = ""
         sync_folder(self.path.parent)
 
     def _place(self, name: str) -> str:

@@ -56,12 +56,14 @@ async def unpack(
     *,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    top: str | None = "package",
 ) -> Unpacked:
     """Unpack a .tgz into the new folder `into`, which appears when it is complete.
 
     The app is in its folder `package`, whatever the one folder at the archive's top
-    is called. Refused, with the name of the entry, is what is absolute or leads out,
-    devices and FIFOs, setuid and setgid bits, and whatever exceeds the `limits`.
+    is called; with `top=None` what is in that folder is in `into` itself. Refused,
+    with the name of the entry, is what is absolute or leads out, devices and FIFOs,
+    setuid and setgid bits, and whatever exceeds the `limits`.
     `progress` is told, in another thread, the compressed bytes so far and in all.
 
     Raises UnpackError; nothing is left then, nor when it is cancelled. What a process
@@ -69,7 +71,9 @@ async def unpack(
     """
     source, target = Path(archive), Path(into)
     given = limits or Limits()
-    return await in_thread(lambda stop: _unpack(source, target, given, progress, stop))
+    return await in_thread(
+        lambda stop: _unpack(source, target, given, progress, top, stop)
+    )
 
 
 def _unpack(
@@ -77,6 +81,7 @@ def _unpack(
     into: Path,
     limits: Limits,
     progress: Progress | None,
+    top: str | None,
     stop: threading.Event,
 ) -> Unpacked:
     try:
@@ -92,7 +97,7 @@ def _unpack(
                     pass  # to the end, where gzip has its checksum
             finally:
                 stream.close()
-            tree.call_the_top("package")
+            tree.call_the_top(top)
             tree.commit()
             report(0)
         return Unpacked(into, count, total)
