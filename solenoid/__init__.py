@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         DigestError,
         EngineError,
         FetchError,
+        InstallError,
         NotFoundError,
         PackageError,
         PushError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         UnpackError,
     )
     from solenoid._fetch import Fetched, fetch
+    from solenoid._install import install
     from solenoid._package import Package, Start, read_package
     from solenoid._push import Pushed, push
     from solenoid._release import activate, current
@@ -44,6 +46,7 @@ __all__ = (
     "EngineSource",
     "FetchError",
     "Fetched",
+    "InstallError",
     "Limits",
     "NotFoundError",
     "Package",
@@ -60,6 +63,7 @@ __all__ = (
     "current",
     "fetch",
     "find_engines",
+    "install",
     "push",
     "read_package",
     "unpack",
@@ -75,6 +79,7 @@ _HOMES = {
     "EngineSource": "_engines",
     "FetchError": "_errors",
     "Fetched": "_fetch",
+    "InstallError": "_errors",
     "Limits": "_unpack",
     "NotFoundError": "_errors",
     "Package": "_package",
@@ -91,6 +96,7 @@ _HOMES = {
     "current": "_release",
     "fetch": "_fetch",
     "find_engines": "_engines",
+    "install": "_install",
     "push": "_push",
     "read_package": "_package",
     "unpack": "_unpack",

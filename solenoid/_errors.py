@@ -104,3 +104,15 @@ class EngineError(SolenoidError):
 
     step = "engines"
     blame: Blame = "user"
+
+
+class InstallError(SolenoidError):
+    """npm could not install the dependencies; `output` is the end of what it said."""
+
+    step = "install"
+
+    def __init__(
+        self, message: str, *, blame: Blame | None = None, output: str = ""
+    ) -> None:
+        super().__init__(message, blame=blame)
+        self.output = output
