@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InstallError,
         NotFoundError,
         PackageError,
+        PackError,
         PushError,
         SolenoidError,
         StorageError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from solenoid._fetch import Fetched, fetch
     from solenoid._install import install
+    from solenoid._pack import Packed, pack
     from solenoid._package import Package, Start, read_package
     from solenoid._push import Pushed, push
     from solenoid._release import activate, current
@@ -49,8 +51,10 @@ __all__ = (
     "InstallError",
     "Limits",
     "NotFoundError",
+    "PackError",
     "Package",
     "PackageError",
+    "Packed",
     "PushError",
     "Pushed",
     "SolenoidError",
@@ -64,6 +68,7 @@ __all__ = (
     "fetch",
     "find_engines",
     "install",
+    "pack",
     "push",
     "read_package",
     "unpack",
@@ -82,8 +87,10 @@ _HOMES = {
     "InstallError": "_errors",
     "Limits": "_unpack",
     "NotFoundError": "_errors",
+    "PackError": "_errors",
     "Package": "_package",
     "PackageError": "_errors",
+    "Packed": "_pack",
     "PushError": "_errors",
     "Pushed": "_push",
     "SolenoidError": "_errors",
@@ -97,6 +104,7 @@ _HOMES = {
     "fetch": "_fetch",
     "find_engines": "_engines",
     "install": "_install",
+    "pack": "_pack",
     "push": "_push",
     "read_package": "_package",
     "unpack": "_unpack",

@@ -116,3 +116,10 @@ class InstallError(SolenoidError):
     ) -> None:
         super().__init__(message, blame=blame)
         self.output = output
+
+
+class PackError(SolenoidError):
+    """A folder could not be made into a snapshot."""
+
+    step = "pack"
+    blame: Blame = "user"

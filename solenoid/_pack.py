@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Make a snapshot of a folder: what npm would pack, the same bytes each time."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from solenoid._errors import PackError
+from solenoid._target import Target
+from solenoid._thread import in_thread
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterator
+
+# npm never packs the first, which `npm ci` needs on the drone.
+_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
+# npm's own date, from which everything in its archives is.
+_DATE = 499162500
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A snapshot that was made."""
+
+    path: Path
+    name: str
+    version: str
+    files: int
+    size: int
+    sha256: str
+
+
+async def pack(
+    folder: str | os.PathLike[str],
+    to: str | os.PathLike[str],
+    *,
+    modules: bool = False,
+) -> Packed:
+    """Pack a package's folder into the file `to`, under the name `package/`.
+
+    Which files, npm says (`files`, .npmignore, .gitignore, bundled dependencies); no
+    script is run. The lock file comes along, and with `modules` all of node_modules.
+    Dates, owners and order are always the same, so that the same files give the same
+    digest. Raises PackError.
+    """
+    source, target = Path(folder), Path(to)
+    return await in_thread(lambda stop: _pack(source, target, modules, stop))
+
+
+def _pack(folder: Path, to: Path, modules: bool, stop: threading.Event) -> Packed:
+    about = _listed(folder)
+    names = {str(file["path"]) for file in about["files"]}
+    names |= {name for name in _LOCKS if (folder / name).is_file()}
+    if modules:
+        names |= set(_all_of(folder, "node_modules"))
+    try:
+        with Target(to) as target:
+            with (
+                open(target.descriptor, "wb", closefd=False) as raw,
+                gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+                tarfile.open(fileobj=cast("Any", packed), mode="w|") as tar,
+            ):
+                for name in sorted(names):
+                    if stop.is_set():
+                        raise PackError("cancelled")
+                    _add(tar, folder, name)
+            digest = hashlib.sha256()
+            size = 0
+            while data := os.pread(target.descriptor, 1 << 20, size):
+                digest.update(data)
+                size += len(data)
+            os.fchmod(target.descriptor, 0o644)
+            target.commit()
+    except OSError as error:
+        why = f"cannot pack {folder}: {error.filename or to}: {error.strerror}"
+        raise PackError(why) from error
+    return Packed(
+        to, about["name"], about["version"], len(names), size, digest.hexdigest()
+    )
+
+
+def _add(tar: tarfile.TarFile, folder: Path, name: str) -> None:
+    info = tar.gettarinfo(folder / name, f"package/{name}")
+    if not (info.isreg() or info.issym() or info.islnk()):
+        raise PackError(f"cannot pack {name}: neither a file nor a link")
+    if info.islnk():  # a second name for a file: packed as one of its own
+        info.type, info.linkname = tarfile.REGTYPE, ""
+        info.size = os.path.getsize(folder / name)
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    info.mtime = _DATE
+    info.mode = 0o755 if info.mode & 0o111 else 0o644
+    if info.isreg():
+        with (folder / name).open("rb") as file:
+            tar.addfile(info, file)
+    else:
+        tar.addfile(info)
+
+
+def _all_of(folder: Path, below: str) -> Iterator[str]:
+    for at, folders, files in os.walk(folder / below):
+        links = (name for name in folders if os.path.islink(os.path.join(at, name)))
+        for name in (*files, *links):
+            yield os.path.relpath(os.path.join(at, name), folder)
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    """Ask npm what it would pack."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise PackError("npm is needed to pack, and is not in PATH", blame="system")
+    if not (folder / "package.json").is_file():
+        raise PackError(f"cannot pack {folder}: no package.json in it")
+    words = [npm, "pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"]
+    ended = subprocess.run(
+        words,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        found = json.loads(ended.stdout)
+        # A list until npm 11, an object by the package's name since.
+        first = found[0] if isinstance(found, list) else next(iter(found.values()))
+        if ended.returncode == 0 and {"files", "name", "version"} <= set(first):
+            return dict(first)
+    except (ValueError, TypeError, LookupError, AttributeError, StopIteration):
+        pass
+    said = next(iter(ended.stderr.strip().splitlines()), f"status {ended.returncode}")
+    raise PackError(f"cannot pack {folder}: npm pack: {said}")
