@@ -106,6 +106,8 @@ class Monitor:
         self.process = process
         self.ended: Exit | None = None
         self.silent = False
+        # How many times a sink has worked off a backlog, and freed what it took.
+        self.backlogs = 0
         self._tree: Tree | None = None
         self.start_log = start_log
         self.ready_fd = ready_fd
@@ -442,7 +444,9 @@ class Monitor:
         if self.process is not None:
             self.process.kill_all()
         busy = self._holders or self.bytes_read < self._own_bytes
-        if busy and self.loop.time() < self._flush_by:
+        # One sink may hold up the last words for half of their time: the other half
+        # is for those that were waiting for them.
+        if busy and self.loop.time() < self._flush_by - self._flush_timeout / 2:
             self._drain_timer = self.loop.call_later(_DRAIN, self._drained)
             return
         for pipe in self._pipes[:2]:

@@ -213,8 +213,11 @@ def load_runtime() -> Runtime:
     make_loop, lean = load()
     if lean:
         # The import system remembers what is in each folder: 70 kB of names. Freed
-        # now, they leave room for the modules that are still to come.
-        import _ctypes  # noqa: F401 — for settling, which would fill it again
+        # now, they leave room for the modules that are still to come, unless one of
+        # those is looked for in all folders again: hence these.
+        import _ctypes  # noqa: F401
+        import binascii  # noqa: F401
+        import fcntl  # noqa: F401
 
         sys.path_importer_cache.clear()
     return make_loop, lean
@@ -310,13 +313,18 @@ async def _settle(monitor: Monitor) -> None:
     """Give memory back once start-up is over, and after each burst of output."""
     from forza._lean import settle
 
-    ticks = settled = last = 0
+    ticks = settled = last = backlogs = 0
     async for _ in monitor.every(_SETTLE_EVERY):
         ticks += 1
         quiet = monitor.bytes_read - last < _QUIET_BYTES
         last = monitor.bytes_read
         # At once, so that a first burst does not come on top of what start-up left;
-        # then when every plugin has had its turn.
-        if ticks <= 2 or (quiet and last - settled > _BURST_BYTES):
-            settled = last
+        # then when every plugin has had its turn. After an outage even if the app is
+        # never quiet.
+        if (
+            ticks <= 2
+            or (quiet and last - settled > _BURST_BYTES)
+            or monitor.backlogs != backlogs
+        ):
+            settled, backlogs = last, monitor.backlogs
             settle(monitor.loop)

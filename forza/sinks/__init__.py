@@ -72,9 +72,9 @@ def open_sink(url: str, monitor: Monitor, queue: Queue) -> Sink:
     check(url)
     scheme, _, rest = url.partition(":")
     if scheme == "tcp":
-        from forza.sinks.tcp import Tcp
+        from forza.sinks.tcp import open_tcp
 
-        return Tcp(monitor, url, servers(rest), queue)
+        return open_tcp(monitor, url, servers(rest), queue)
     if scheme == "udp":
         from forza.sinks.udp import Udp
 

@@ -7,22 +7,30 @@ from __future__ import annotations
 import errno
 import os
 
+from forza.sinks._patience import Patience
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import TimerHandle
     from collections.abc import Callable
+    from typing import Protocol
 
     from forza._monitor import Monitor
     from forza.sinks._buffer import Dropped, Queue
 
-# A sink that makes room in a full buffer within _KEEPS_UP is keeping up: the app's
-# pipes are left alone meanwhile, so a burst arrives whole, and an app that writes
-# without end is held to the sink's pace. How long an app may be held up by a sink that
-# is not: once _CREDIT seconds, and _SHARE of its time in the long run. After that the
-# sink counts as slow, and drops its oldest batches until it has caught up.
-_KEEPS_UP = 0.2
-_CREDIT = 0.5
-_SHARE = 0.03
+    Write = Callable[[int, bytes | memoryview], int]
+
+    class Ledger(Protocol):
+        """What keeps account of the batches that are written but not delivered."""
+
+        @property
+        def full(self) -> bool:
+            """Say that no further batch may be begun for now."""
+
+        def add(self, batch: bytes) -> None:
+            """Note that a batch has been written whole."""
+
+
 _DISK_RETRY = 1.0
 # A sink that is slow for good is told so often what it has missed.
 _ANNOUNCE_EVERY = 10.0
@@ -32,29 +40,28 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 class Stream:
     """The writing half of a sink: a queue, and the descriptor that empties it.
 
-    `lost_cb(error)` is called when the descriptor fails; what was not written whole
-    stays, and is written again, whole, to the next descriptor.
+    `lost_cb(error)` is called when the descriptor fails. A batch is done when it was
+    written or, if there is a `ledger`, when that says so by `done`; what is not done
+    when the descriptor goes is written again, whole, to the next one.
     """
 
     __slots__ = (
         "_announced_at",
         "_announcing",
-        "_credit",
-        "_credit_time",
+        "_backlog",
         "_current",
         "_disk_timer",
         "_empty_cb",
         "_fd",
         "_full",
-        "_held_since",
+        "_ledger",
         "_lost_cb",
         "_monitor",
         "_name",
         "_offset",
-        "_os_write",
         "_patience",
         "_queue",
-        "_slow",
+        "_write",
     )
 
     def __init__(
@@ -63,30 +70,34 @@ class Stream:
         name: str,
         queue: Queue,
         lost_cb: Callable[[OSError], object],
-        write: Callable[[int, bytes | memoryview], int] = os.write,
+        ledger: Ledger | None = None,
     ) -> None:
         self._monitor = monitor
         self._name = name
-        self._lost_cb = lost_cb
-        self._os_write = write
         self._queue = queue
+        self._lost_cb = lost_cb
+        self._ledger = ledger
+        self._write: Write = os.write
         self._fd = -1
         self._current: bytes | None = None
+        self._offset = 0
         self._announcing: Dropped | None = None
         self._announced_at = 0.0
-        self._offset = 0
         self._empty_cb: Callable[[], object] | None = None
         self._disk_timer: TimerHandle | None = None
-        self._patience: TimerHandle | None = None
-        self._held_since = 0.0
-        self._slow = False
+        self._patience = Patience(monitor)
+        self._backlog = False
         self._full = False
-        self._credit = _CREDIT
-        self._credit_time = monitor.loop.time()
 
     @property
     def empty(self) -> bool:
+        """Say whether all is delivered."""
         return not self._queue.size
+
+    @property
+    def written(self) -> bool:
+        """Say whether nothing waits to be written."""
+        return self._current is None and not self._queue.waiting
 
     def events(self) -> int:
         """Count the events not delivered, and those dropped but not announced."""
@@ -101,46 +112,87 @@ class Stream:
 
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Write now if the descriptor takes it, else later."""
-        idle = self._current is None and not self._queue.waiting
+        idle = self.written
         self._queue.push(batch, self._announcing or lifecycle)
-        if self._fd < 0:
-            return
-        if idle:
+        if self._fd >= 0 and idle:
             # A spool may have found more than this batch.
             while self._fd >= 0 and self._next():
                 if not self._push_on():
                     self._wait()
                     break
         elif self._queue.waiting > self._queue.high:
-            self._hold()
+            self._backlog = True
+            if self._fd < 0:
+                self._patience.hold_at_first()
+                return
+            if self._disk_timer is None:
+                self._patience.hold()
             if self._monitor.loop.time() - self._announced_at > _ANNOUNCE_EVERY:
                 self.announce()
 
-    def attach(self, fd: int) -> None:
+    def attach(self, fd: int, write: Write = os.write) -> None:
         """Write to `fd` from now on: first of all what has been kept."""
         self._fd = fd
+        self._write = write
         self._offset = 0
+        self._patience.slow = False
         self.announce()
-        self._more()
+        self.resume()
 
     def detach(self) -> None:
-        """Forget the descriptor, keep what it has not taken."""
+        """Forget the descriptor, keep what is not done."""
         if self._fd < 0:
             return
         self._stop_waiting()
-        self._release()
+        self.expect_nothing()
         self._fd = -1
         self._current = None
         self._queue.rewind()
 
+    def expect_nothing(self) -> None:
+        """Do not hold the app up for a descriptor that may or may not come."""
+        self._patience.release()
+        self._patience.slow = True
+
+    def done(self, count: int) -> None:
+        """Forget the oldest batches that were written: they are delivered."""
+        self._queue.done(count)
+        if self._empty_cb is not None and self.empty:
+            self._empty_cb()
+
     def when_empty(self, callback: Callable[[], object]) -> None:
-        """Call back as soon as all is written: perhaps now."""
+        """Call back as soon as all is delivered: perhaps now."""
         self._empty_cb = callback
         if self.empty:
             callback()
 
+    def resume(self) -> None:
+        """Write what the descriptor takes."""
+        self._disk_timer = None
+        while self._fd >= 0:
+            if self._current is None and not self._next():
+                break
+            if not self._push_on():
+                self._wait()
+                self._relax()
+                return
+        if self._fd < 0:
+            return
+        self._stop_waiting()
+        if self._queue.waiting:  # what was written has to be acknowledged first
+            self._relax()
+            return
+        self._patience.release()
+        self._patience.slow = False
+        self.announce()
+        if self._backlog:
+            self._backlog = False
+            self._monitor.backlogs += 1
+
     def _next(self) -> bool:
         """Take the oldest batch that waits in hand, if there is one."""
+        if self._ledger is not None and self._ledger.full:
+            return False
         item = self._queue.pop()
         self._current = None if item is None else item[0]
         return item is not None
@@ -150,7 +202,7 @@ class Stream:
         batch = self._current
         assert batch is not None
         try:
-            written = self._os_write(
+            written = self._write(
                 self._fd,
                 memoryview(batch)[self._offset :] if self._offset else batch,
             )
@@ -167,36 +219,25 @@ class Stream:
             return False
         self._current = None
         self._offset = 0
-        self._queue.done(1)
+        if self._ledger is None:
+            self.done(1)
+        else:
+            self._ledger.add(batch)
         return True
 
-    def _more(self) -> None:
-        self._disk_timer = None
-        while self._fd >= 0:
-            if self._current is None and not self._next():
-                break
-            if not self._push_on():
-                self._wait()
-                if self._queue.waiting < self._queue.high // 2:
-                    self._release()
-                    self.announce()
-                return
-        if self._fd < 0:
-            return
-        self._stop_waiting()
-        self._release()
-        self._slow = False
-        self.announce()
-        if self._empty_cb is not None and self.empty:
-            self._empty_cb()
+    def _relax(self) -> None:
+        """Let the app go on if there is room enough again."""
+        if self._queue.waiting < self._queue.high // 2:
+            self._patience.release()
+            self.announce()
 
     def _wait(self) -> None:
         if self._disk_timer is not None:
             return
         try:
-            self._monitor.loop.add_writer(self._fd, self._more)
+            self._monitor.loop.add_writer(self._fd, self.resume)
         except PermissionError:  # a regular file, on a disk that is full
-            self._disk_timer = self._monitor.loop.call_later(_DISK_RETRY, self._more)
+            self._disk_timer = self._monitor.loop.call_later(_DISK_RETRY, self.resume)
 
     def _stop_waiting(self) -> None:
         if self._disk_timer is not None:
@@ -230,35 +271,3 @@ class Stream:
                 lifecycle=True,
             )
             self._announcing = None
-
-    def _hold(self) -> None:
-        """Let the app's output wait in its pipes, if there is patience left."""
-        if self._slow or self._patience is not None or self._disk_timer is not None:
-            return
-        loop = self._monitor.loop
-        now = loop.time()
-        earned = _SHARE * (now - self._credit_time)
-        self._credit = min(_CREDIT, self._credit + earned)
-        self._credit_time = self._held_since = now
-        if self._credit <= 0:
-            self._slow = True
-            return
-        self._monitor.hold(self)
-        self._patience = loop.call_later(_KEEPS_UP + self._credit, self._give_up)
-
-    def _release(self) -> None:
-        if self._patience is None:
-            return
-        self._patience.cancel()
-        self._patience = None
-        held = self._monitor.loop.time() - self._held_since
-        self._credit -= max(0.0, held - _KEEPS_UP)
-        self._monitor.release(self)
-
-    def _give_up(self) -> None:
-        if self._monitor.ended:
-            # The app is gone and waits for nobody; the flush time-out is the bound.
-            self._patience = self._monitor.loop.call_later(_CREDIT, self._give_up)
-            return
-        self._slow = True
-        self._release()

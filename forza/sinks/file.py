@@ -58,10 +58,10 @@ class Descriptor:
         self._render = render
         self._flushed: Future[None] | None = None
         self._gone = False
-        self._stream = Stream(monitor, name, queue, self._failed, write)
+        self._stream = Stream(monitor, name, queue, self._failed)
         self.write = self._stream.write if render is None else self._write_rendered
         self.announce = self._stream.announce
-        self._stream.attach(fd)
+        self._stream.attach(fd, write)
 
     @property
     def connected(self) -> bool:
