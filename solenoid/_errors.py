@@ -123,3 +123,16 @@ class PackError(SolenoidError):
 
     step = "pack"
     blame: Blame = "user"
+
+
+class ConfigError(SolenoidError):
+    """The configuration cannot be read; the message names the file and the key."""
+
+    step = "config"
+
+
+class EnvironError(SolenoidError):
+    """An app's variables cannot be understood; the message has none of their values."""
+
+    step = "environment"
+    blame: Blame = "user"
