@@ -13,6 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from solenoid._config import Config, Instrument, Source, read_config
+    from solenoid._confine import Policy
     from solenoid._engines import Engine, EngineSource, find_engines
     from solenoid._environ import app_environ, parse_env_file, parse_environ, parse_json
     from solenoid._errors import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         PackageError,
         PackError,
         PushError,
+        RestrictError,
         SolenoidError,
         StorageError,
         TransientError,
@@ -40,6 +42,14 @@ if TYPE_CHECKING:
     from solenoid._package import Package, Start, read_package
     from solenoid._push import Pushed, push
     from solenoid._release import activate, current
+    from solenoid._restrict import (
+        Measure,
+        User,
+        ensure_user,
+        explain,
+        restrict_filesystem,
+        user_of,
+    )
     from solenoid._unpack import Limits, Unpacked, unpack
 
 __all__ = (
@@ -58,13 +68,16 @@ __all__ = (
     "InstallError",
     "Instrument",
     "Limits",
+    "Measure",
     "NotFoundError",
     "PackError",
     "Package",
     "PackageError",
     "Packed",
+    "Policy",
     "PushError",
     "Pushed",
+    "RestrictError",
     "SolenoidError",
     "Source",
     "Start",
@@ -72,9 +85,12 @@ __all__ = (
     "TransientError",
     "UnpackError",
     "Unpacked",
+    "User",
     "activate",
     "app_environ",
     "current",
+    "ensure_user",
+    "explain",
     "fetch",
     "find_engines",
     "install",
@@ -85,7 +101,9 @@ __all__ = (
     "push",
     "read_config",
     "read_package",
+    "restrict_filesystem",
     "unpack",
+    "user_of",
 )
 
 _HOMES = {
@@ -104,13 +122,16 @@ _HOMES = {
     "InstallError": "_errors",
     "Instrument": "_config",
     "Limits": "_unpack",
+    "Measure": "_restrict",
     "NotFoundError": "_errors",
     "PackError": "_errors",
     "Package": "_package",
     "PackageError": "_errors",
     "Packed": "_pack",
+    "Policy": "_confine",
     "PushError": "_errors",
     "Pushed": "_push",
+    "RestrictError": "_errors",
     "SolenoidError": "_errors",
     "Source": "_config",
     "Start": "_package",
@@ -118,9 +139,12 @@ _HOMES = {
     "TransientError": "_errors",
     "UnpackError": "_errors",
     "Unpacked": "_unpack",
+    "User": "_restrict",
     "activate": "_release",
     "app_environ": "_environ",
     "current": "_release",
+    "ensure_user": "_restrict",
+    "explain": "_restrict",
     "fetch": "_fetch",
     "find_engines": "_engines",
     "install": "_install",
@@ -131,7 +155,9 @@ _HOMES = {
     "push": "_push",
     "read_config": "_config",
     "read_package": "_package",
+    "restrict_filesystem": "_restrict",
     "unpack": "_unpack",
+    "user_of": "_restrict",
 }
 
 

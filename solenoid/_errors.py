@@ -136,3 +136,9 @@ class EnvironError(SolenoidError):
 
     step = "environment"
     blame: Blame = "user"
+
+
+class RestrictError(SolenoidError):
+    """An app cannot be given its user, or its files."""
+
+    step = "restrict"

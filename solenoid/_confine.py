@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Confine this process to what an app needs, then become the app.
+
+    python -I -m solenoid._confine POLICY COMMAND [ARG...]
+
+stands between the monitor and the app, so that the monitor itself is free, and out of
+the app's reach.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from solenoid import _landlock
+
+Level = Literal["strict", "default", "off"]
+LEVELS: tuple[Level, ...] = ("strict", "default", "off")
+
+_SYSTEM = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"),
+    # node counts CPUs and memory there; what other processes keep is closed by ptrace's
+    # rules, which Landlock sharpens.
+    *("/proc", "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm"),
+    *("/run/systemd/resolve", "/run/resolvconf", "/dev/random", "/dev/urandom"),
+)
+# All of /etc that a program needs to find a host, a user and a certificate.
+_NEEDED = tuple(
+    f"/etc/{name}"
+    for name in (
+        *("alternatives", "ca-certificates", "ca-certificates.conf", "gai.conf"),
+        *("group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"),
+        *("localtime", "mime.types", "nsswitch.conf", "passwd", "pki", "protocols"),
+        *("resolv.conf", "services", "ssl", "timezone"),
+    )
+)
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
+
+_CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
+_CAPABILITIES_V3 = 0x20080522
+_IPC_FD = 3  # the monitor's; node's process.send goes there
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What an app may do.
+
+    It may read, and execute, the system's programs and libraries and `read`; write
+    `write` and what is below; listen at the TCP ports `bind` and connect to `connect`
+    (None: to all); and have so many `descriptors` and `processes` (of its user, with
+    all other apps of that user; None: as many as we).
+
+    `default` does what the kernel can, `strict` all of it or nothing, with less of
+    /etc and no abstract unix sockets of others; `off` nothing but to close descriptors.
+    """
+
+    level: Level = "default"
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    bind: tuple[int, ...] | None = None
+    connect: tuple[int, ...] | None = None
+    descriptors: int = 16384
+    processes: int | None = None
+
+    def words(self) -> list[str]:
+        """Return the words to put in front of an app's own."""
+        policy = json.dumps(asdict(self), separators=(",", ":"))
+        return [sys.executable, "-I", "-m", "solenoid._confine", policy]
+
+    @property
+    def readable(self) -> tuple[str, ...]:
+        """Return all that may be read but not written."""
+        if self.level != "strict":
+            return (*_SYSTEM, *self.read)
+        return (*(path for path in _SYSTEM if path != "/etc"), *_NEEDED, *self.read)
+
+    @property
+    def lacking(self) -> list[str]:
+        """Return what this kernel cannot do of it."""
+        known = _landlock.version()
+        if not known:
+            return ["Landlock"]
+        lacks = []
+        if known < _landlock.SCOPES_SINCE:
+            lacks.append("scopes for signals and abstract unix sockets")
+        limited = self.bind is not None or self.connect is not None
+        if limited and known < _landlock.NETWORK_SINCE:
+            lacks.append("rules for TCP ports")
+        return lacks
+
+
+def confine(policy: Policy) -> None:
+    """Confine this process, and all that come of it, for ever. Raises OSError."""
+    if policy.level == "off":
+        return
+    if policy.level == "strict" and policy.lacking:
+        raise OSError(f"this kernel has no {policy.lacking[0]}, which strict needs")
+    os.umask(0o077)
+    _limit(resource.RLIMIT_CORE, 0)  # a core file is full of secrets
+    _limit(resource.RLIMIT_NOFILE, policy.descriptors)
+    if policy.processes is not None:
+        _limit(resource.RLIMIT_NPROC, policy.processes)
+    # The bounding set is root's to shrink; given the next, nobody else gains from it.
+    for capability in range(64):
+        _libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
+    _libc.prctl(_CAP_AMBIENT, _CLEAR_ALL, 0, 0, 0)
+    if _libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "no_new_privs")
+    if _landlock.version():
+        _landlock.restrict(
+            read=policy.readable,
+            write=(*_DEVICES, *policy.write),
+            bind=policy.bind,
+            connect=policy.connect,
+            signals=True,
+            abstract=policy.level == "strict",
+        )
+    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0)
+    if _libc.capset(header, (ctypes.c_uint32 * 6)()):
+        raise OSError(ctypes.get_errno(), "cannot drop capabilities")
+
+
+def _limit(which: int, most: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(which, (most, most))
+
+
+def _policy(text: str) -> Policy:
+    found = json.loads(text)
+    lists = {k: tuple(v) for k, v in found.items() if isinstance(v, list)}
+    # What the monitor preloads, the app's loader has to find.
+    hooks = (word for word in os.environ.get("LD_PRELOAD", "").split(":") if word)
+    return Policy(**{**found, **lists, "read": (*lists["read"], *hooks)})
+
+
+def main() -> None:
+    """Become the app, or say why not: 125, or 126 and 127 as a shell would."""
+    policy, words = sys.argv[1], sys.argv[2:]
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    os.closerange(_IPC_FD + 1, 1 << 20 if most == resource.RLIM_INFINITY else most)
+    try:
+        confine(_policy(policy))
+    except OSError as error:
+        print(f"solenoid: cannot confine the app: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(125) from None
+    try:
+        os.execvp(words[0], words)
+    except OSError as error:
+        print(f"solenoid: {words[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(126 if isinstance(error, PermissionError) else 127) from None
+
+
+if __name__ == "__main__":
+    main()
