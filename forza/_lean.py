@@ -475,6 +475,19 @@ def _check(new_loop: Callable[[], AbstractEventLoop]) -> None:
         raise ImportError("orjson does not give back what it was given")
 
 
+def forget_loader() -> None:
+    """Free what only `load` needs: the modules that are imported next take its place.
+
+    What has to answer for good stays: the packages, the later names, `settle`.
+    """
+    for function in (
+        *(load, _load_plain, _load_lean, _is_tested, _try_in_child, _check),
+        *(_package, _leave_incomplete, _place, _take_away, _refuse_stand_ins),
+        *(_stand_ins, _asyncio_names, _later, _all_of),
+    ):
+        del globals()[function.__name__]
+
+
 def settle(loop: object) -> None:
     """Give back the memory that only start-up, or a burst, needed.
 

@@ -208,9 +208,9 @@ def _prepare(settings: dict[str, Any], options: ProcessOptions) -> int:
 
 def load_runtime() -> Runtime:
     """Load what runs a monitor; return what makes a loop, and whether it is lean."""
-    from forza._lean import load
+    from forza import _lean
 
-    make_loop, lean = load()
+    make_loop, lean = _lean.load()
     if lean:
         # The import system remembers what is in each folder: 70 kB of names. Freed
         # now, they leave room for the modules that are still to come, unless one of
@@ -220,6 +220,7 @@ def load_runtime() -> Runtime:
         import fcntl  # noqa: F401
 
         sys.path_importer_cache.clear()
+        _lean.forget_loader()
     return make_loop, lean
 
 

@@ -1018,3 +1018,19 @@ def test_huge_pages_are_refused_from_then_on() -> None:
         assert _lean._libc("prctl")(get_thp_disable, 0, 0, 0, 0) == 1
         """
     )
+
+
+def test_without_the_loader_all_that_stays_works() -> None:
+    """Once it is forgotten, asyncio completes itself and settling goes on."""
+    run_lean(
+        """
+_lean.forget_loader()
+assert not hasattr(_lean, "load") and not hasattr(_lean, "_stand_ins")
+ours = new_loop()
+import asyncio
+assert isinstance(ours, asyncio.AbstractEventLoop)
+assert ours.run_until_complete(asyncio.wait_for(asyncio.sleep(0, 5), 9)) == 5
+_lean.settle(ours)
+ours.close()
+"""
+    )
