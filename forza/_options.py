@@ -87,30 +87,34 @@ def user(name: str, word: str) -> dict[str, int]:
     """Take `USER`, whose group counts, or `USER:GROUP`; each by name or number."""
     who, colon, group = word.partition(":")
     found: dict[str, int] = {}
-    if who.isdigit():
+    if _is_id(who):
         found["uid"] = int(who)
     else:
         from pwd import getpwnam
 
         try:
             entry = getpwnam(who)
-        except KeyError:
+        except (KeyError, ValueError):  # a NUL, or what is no text
             raise UsageError(f"--{name}: there is no user '{who}'") from None
         found = {"uid": entry.pw_uid, "gid": entry.pw_gid}
-    if group.isdigit():
+    if _is_id(group):
         found["gid"] = int(group)
     elif colon:
         from grp import getgrnam
 
         try:
             found["gid"] = getgrnam(group).gr_gid
-        except KeyError:
+        except (KeyError, ValueError):
             raise UsageError(f"--{name}: there is no group '{group}'") from None
     if max(found.values()) >= _NO_ID:
         raise UsageError(f"--{name} must be a user there can be, not '{word}'")
     if "gid" not in found:
         raise UsageError(f"--{name} must name a group, too, as {who}:GROUP")
     return found
+
+
+def _is_id(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 16
 
 
 def size(name: str, word: str) -> int:

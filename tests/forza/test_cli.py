@@ -274,6 +274,10 @@ WORDS = st.one_of(
 @example(["-h", "::1,x:y,z", "a"])
 @example(["-h", "[a,b:c]:1", "a"])
 @example(["--plugin", ":", "a"])
+@example(["--user", "\0", "a"])
+@example(["--user", "0:\0", "a"])
+@example(["--user", "\udcff:\u00b2", "a"])
+@example(["--user", "9" * 5000, "a"])
 def test_any_words(argv: list[str]) -> None:
     """Any words are understood or are a UsageError; what is understood can be used."""
     try:
