@@ -186,21 +186,25 @@ class Client:
     def _readable(self) -> None:
         # Whether or not anybody is expected to answer, what comes is read: closing a
         # socket with unread input resets it, and the reset destroys our last words.
+        # All of it, and at once: libuv watches a socket in error no longer once it has
+        # said so, and what came before the error would hide it.
         link = self._link
         assert link is not None
-        try:
-            data = link.recv(65536)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._failed(error)
-            return
-        if not data:
-            self._closed(link)
-        elif not self._useful(data) and link is self._link:
-            # A peer that talks without end gets no more of our time than this.
-            self._loop.remove_reader(link.sock.fileno())
-            self._loop.call_later(_DEAF_SECONDS, self._listen, link)
+        while link is self._link:
+            try:
+                data = link.recv(65536)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._failed(error)
+                return
+            if not data:
+                self._closed(link)
+            elif not self._useful(data) and link is self._link:
+                # A peer that talks without end gets no more of our time than this.
+                self._loop.remove_reader(link.sock.fileno())
+                self._loop.call_later(_DEAF_SECONDS, self._listen, link)
+                return
 
     def _useful(self, data: bytes) -> bool:
         if self._answers is None:

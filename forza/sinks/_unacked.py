@@ -32,6 +32,7 @@ _DOUBT_SECONDS = 1.0
 _DOUBT_BYTES = 64 * 1024
 _LOOK_EVERY = 64 * 1024
 _SIOCOUTQ = 0x5411
+_NOTHING = -1, 0
 # The first in a batch is ours: whatever else is in an event before has its quotes
 # escaped, and what its sender has put into `meta` comes behind.
 _IDENTITY = b'"meta":{"boot":"'
@@ -79,8 +80,8 @@ class Unacked:
         self._unsent: Callable[[int], int] = unsent
         self._batches: deque[bytes] = deque()
         self._bytes = self._look_at = 0
-        # So many events of the oldest batch were acknowledged.
-        self._partly = 0
+        # Where in the oldest, and how many events of the batch there, are acknowledged.
+        self._partly = _NOTHING
         # So many of the bytes were acknowledged at that time.
         self._settled = 0
         self._settled_at = 0.0
@@ -102,7 +103,8 @@ class Unacked:
         self._decide()
         self.acking = self.plain = False
         self._batches.clear()
-        self._bytes = self._settled = self._partly = 0
+        self._bytes = self._settled = 0
+        self._partly = _NOTHING
 
     @property
     def full(self) -> bool:
@@ -161,24 +163,25 @@ class Unacked:
         """
         needle = b'%s%s","seq":%d' % (_IDENTITY, boot.encode(), seq)
         size = 0
-        for batch in self._batches:
-            start = batch.find(_IDENTITY)
-            after = start + len(needle)
-            if batch.startswith(needle, start) and batch[after : after + 1] in b",}":
+        for item in self._batches:
+            # A spool hands out several batches as one.
+            last = max(item.rfind(needle + b","), item.rfind(needle + b"}"))
+            if last >= 0:
                 break
-            size += len(batch)
+            size += len(item)
         else:
             return False
-        if events >= batch.count(b"\n"):
-            size += len(batch)
+        is_last = item.find(b"\n", last) + 1 == len(item)
+        if is_last and events >= item.count(needle + item[last + len(needle) :][:1]):
+            size += len(item)
         gone = self._done(size)
         if gone:
-            self._partly = 0
+            self._partly = _NOTHING
             self.stream.resume()
-        elif events <= self._partly:
+        elif (last, events) <= self._partly:
             return False
         if not size:
-            self._partly = events
+            self._partly = last, events
         return True
 
     def _done(self, size: int) -> int:

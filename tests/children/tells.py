@@ -21,8 +21,8 @@ for name in os.listdir("/proc/self/fd"):
     except OSError:  # the one that listed the folder
         continue
     descriptors[name] = next(kind for kind, test in KINDS.items() if test(mode))
-with open(f"/proc/{os.getppid()}/stat") as stat:
-    grandparent = int(stat.read().rpartition(")")[2].split()[1])
+with open(f"/proc/{os.getppid()}/stat") as file:
+    grandparent = int(file.read().rpartition(")")[2].split()[1])
 seen = {
     "argv": sys.argv[1:],
     "environ": dict(os.environ),

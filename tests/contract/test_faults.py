@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import orjson
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
     from tests.contract.conftest import Forza
 
-pytestmark = pytest.mark.skipif(
-    find_spec("forza.sinks._client") is None,
-    reason="the sink tcp: does not understand acknowledgements yet",
-)
 
 FIRST, REST = 200, 20_000
 
