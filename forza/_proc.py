@@ -181,7 +181,7 @@ class Tree:
         """Return the tree of the monitor's child, one for all plugins; None if none."""
         tree = monitor._tree
         if tree is None and monitor.process is not None:
-            tree = monitor._tree = cls(monitor.process.top)
+            tree = monitor._tree = cls(monitor.process.pid)
         return tree
 
     def refresh(self, user: object = None) -> bool:
