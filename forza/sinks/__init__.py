@@ -40,7 +40,7 @@ MOST_KEPT = 999
 SMALLEST_FILE = 64 * 1024
 SCHEMES = ("tcp", "udp", "file", "stdout")
 # Those that may be away, and have a spool if there is one.
-SPOOLED = ("tcp", "tls", "unix")
+SPOOLED = ("tcp",)
 
 
 def check(url: str) -> None:

@@ -44,8 +44,8 @@ _STAGGER = 0.25
 _LONG = 3600.0
 _KEEPALIVE_IDLE = 60
 _UNACKED_MS = 120_000
-# What the kernel holds is held here as well, until it is acknowledged: 0.4 MB, which
-# is what so large a buffer has room for.
+# What the kernel holds is held here as well, until it is acknowledged: so large a
+# buffer takes 0.75 MB of a server that stalls.
 SEND_BUFFER = 512 * 1024
 
 
