@@ -102,8 +102,8 @@ what the app may use:
       --help                print this
 
 exit status: the app's own; 128 + N if signal N ended it; 127 command not found,
-126 not executable; 125 forza could not set up; 123 no such user for the app, 122 no
-such folder; 3 bad port; 2 other usage errors.
+126 not executable; 125 forza could not set up; 123 the app may not be that user;
+122 no such folder; 3 bad port; 2 other usage errors.
 
 environment: NO_COLOR=1 shows events without colours; FORZA_RUNTIME=plain turns the
 lean runtime off (more memory, nothing else).

@@ -21,6 +21,7 @@ import pytest
 from forza.spool._depot import Depot, blocks
 from forza.spool._queue import Spool
 from tests.conftest import CHILDREN, PATIENCE, MetricsServer
+from tests.contract.test_listen import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,6 +143,24 @@ def test_flush(forza: Forza, tmp_path: Path) -> None:
     again = forza.run("flush", "--spool", spool)
     assert again.stderr == f"forza: nothing is left in {spool}\n"
     assert again.status == 0
+
+
+def test_flush_to_a_receiver_that_acknowledges(forza: Forza, tmp_path: Path) -> None:
+    """What a spool hands out in one piece is acknowledged batch by batch, and gone."""
+    spool, path = tmp_path / "spool", tmp_path / "events"
+    args = ("--spool", spool, "--flush-timeout", 0, "--", "echo", "hello")
+    forza.run("-h", f"127.0.0.1:{free_port()}", *args)
+    listener = Listener(forza, "--to", f"file:{path}")
+    there = f"127.0.0.1:{listener.port}"
+    ended = forza.run("flush", "--spool", spool, "-h", there)
+    assert ended.status == 0, ended.stderr
+    assert "; 0 left" in ended.stderr
+    listener.stop()
+    events = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    assert len({event["meta"]["seq"] for event in events}) > 1
+    assert events[-1]["service"] == "health/process/exit"
+    again = forza.run("flush", "--spool", spool)
+    assert (again.status, "nothing is left" in again.stderr) == (0, True)
 
 
 def test_flush_to_somebody_else(
