@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections import deque
     from typing import Protocol
 
+    from forza._monitor import Monitor
+
     # A batch, and whether it is a lifecycle event: what it announces, if it does.
     Item = tuple[bytes, "bool | Dropped"]
 
@@ -71,8 +73,6 @@ else:
 _OVERHEAD = 128
 # `metric` comes before it, a number.
 _TIME_WITHIN = 80
-
-
 BUFFER_FULL = "buffer full"
 
 
@@ -86,6 +86,20 @@ class Dropped:
         self.count = 0
         self.bytes = 0
         self.since = round(time(), 3)
+
+    def announce(self, monitor: Monitor, sink: str) -> None:
+        """Say it in-band, in the name of a sink."""
+        monitor.send(
+            "telemetry/dropped",
+            self.count,
+            meta={
+                "bytes": self.bytes,
+                "since": self.since,
+                "reason": self.reason,
+                "sink": sink,
+            },
+            lifecycle=True,
+        )
 
 
 def events_in(item: Item) -> int:

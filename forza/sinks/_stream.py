@@ -259,15 +259,5 @@ class Stream:
         # What sending them may drop is for the next time.
         for dropped in tuple(iter(self._queue.take_dropped, None)):
             self._announcing = dropped
-            self._monitor.send(
-                "telemetry/dropped",
-                dropped.count,
-                meta={
-                    "bytes": dropped.bytes,
-                    "since": dropped.since,
-                    "reason": dropped.reason,
-                    "sink": self._name,
-                },
-                lifecycle=True,
-            )
+            dropped.announce(self._monitor, self._name)
             self._announcing = None

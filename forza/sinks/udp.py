@@ -99,17 +99,7 @@ class Udp:
         lost = [*self._dropped.values(), *iter(self.queue.take_dropped, None)]
         self._dropped = {}
         for dropped in lost:
-            self._monitor.send(
-                "telemetry/dropped",
-                dropped.count,
-                meta={
-                    "bytes": dropped.bytes,
-                    "since": dropped.since,
-                    "reason": dropped.reason,
-                    "sink": self.name,
-                },
-                lifecycle=True,
-            )
+            dropped.announce(self._monitor, self.name)
 
     async def close(self, within: float) -> int:
         """Send what waits for an address; return how many events were not sent."""
