@@ -31,6 +31,7 @@ _ACK = b'{"ack":{"boot":"%b","seq":%d,"events":%d}}\n'
 _SYNC_SECONDS = 0.05
 _SYNC_BYTES = 256 * 1024
 _READ_BYTES = 256 * 1024
+_READS_AT_ONCE = 8
 # The longest line of forza's own: 64 KiB of control characters, escaped, and again as
 # base64. What is longer still is cut, each piece with an end of its own.
 _LONGEST = 1024 * 1024
@@ -154,8 +155,15 @@ class Server:
             return
 
     def _readable(self, connection: Connection) -> None:
-        if not self._output.busy:
-            self._read(connection)
+        # Until nothing comes: libuv watches a socket in error no longer once it has
+        # said so, and data that came before the error would hide it.
+        for _ in range(_READS_AT_ONCE):
+            if self._output.busy or self._read(connection) <= 0:
+                return
+        fd = connection.sock.fileno()
+        if fd in self._connections:  # the others' turn
+            self._loop.remove_reader(fd)
+            self._loop.add_reader(fd, self._readable, connection)
 
     def _read(self, connection: Connection) -> int:
         """Take what there is; return how much, 0 at the end, -1 for nothing as yet."""

@@ -282,6 +282,27 @@ def test_hostile_peers(lean_forza: Forza, tmp_path: Path, clients: Clients) -> N
     listener.stop()
 
 
+def test_resets_right_behind_events(
+    lean_forza: Forza, tmp_path: Path, clients: Clients
+) -> None:
+    """A connection whose error comes together with its last words is given up: also
+    if there is nothing to acknowledge, so that no answer meets the error."""
+    path = tmp_path / "events"
+    listener = Listener(lean_forza, "--to", f"file:{path}")
+    descriptors = f"/proc/{listener.program.pid}/fd"
+    before = len(os.listdir(descriptors))
+    several = [clients(listener) for _ in range(20)]
+    os.kill(listener.program.pid, signal.SIGSTOP)
+    for number, client in enumerate(several):
+        event = Encoder("host", f"b{number}", None).event("s", 1)
+        client.send(event if number % 2 else event[:-9])
+        client.reset()
+    os.kill(listener.program.pid, signal.SIGCONT)
+    soon(lambda: len(os.listdir(descriptors)) == before)
+    assert path.read_bytes().count(b"\n") == len(several) / 2
+    listener.stop()
+
+
 def test_more_than_it_can_hold(
     lean_forza: Forza, tmp_path: Path, clients: Clients
 ) -> None:
