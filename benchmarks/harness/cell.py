@@ -151,16 +151,25 @@ class Cell:
         return monitors
 
     def processes(self) -> Iterator[tuple[int, int]]:
-        """Yield pid and parent of every living process that carries our mark."""
+        """Yield pid and parent of every living process that carries our mark, and of
+        forza's guards below them, which forget their environment."""
         needle = self.mark.encode()
+        marked: set[int] = set()
+        guards: list[tuple[int, int]] = []
         for entry in os.listdir("/proc"):
             if not entry.isdigit():
                 continue
             with suppress(OSError):
                 environment = Path("/proc", entry, "environ").read_bytes()
+                status = Path("/proc", entry, "stat").read_bytes()
+                end = status.rindex(b")")
+                pid, parent = int(entry), int(status[end + 4 :].split()[0])
                 if needle in environment.split(b"\0"):
-                    status = Path("/proc", entry, "stat").read_bytes()
-                    yield int(entry), int(status[status.rindex(b")") + 4 :].split()[0])
+                    marked.add(pid)
+                    yield pid, parent
+                elif status[:end].endswith(b"(forza-guard"):
+                    guards.append((pid, parent))
+        yield from (guard for guard in guards if guard[1] in marked)
 
     def close(self) -> None:
         """End every process of the cell and remove its directory."""
