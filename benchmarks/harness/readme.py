@@ -47,17 +47,24 @@ def figures(found: Mapping[str, Sequence[Line]], report: str) -> str:
         rows.append([f"**{name}**" if name == "forza" else name, *shown])
     lines = sorted((line for some in found.values() for line in some), key=_when)
     line = next(one for one in reversed(lines) if one["subject"] == "forza")
-    peer = next(one for one in reversed(lines) if "forza" not in str(one["subject"]))
-    older = f", the others at {peer['commit']}" if peer["time"] < line["time"] else ""
+    peer = next(one for one in reversed(lines) if _is_peer(str(one["subject"])))
+    other = str(peer["commit"])
+    commits = str(line["commit"])
+    if other != commits:
+        commits += f" ({other} for the others)"
     quick = ", a quick run" if "--quick" in str(line["command"]) else ""
     source = (
         f"Measured by `python benchmarks/report.py` on {line['machine']},"
-        f" {line['kernel']}, {line['python']}, at commit {line['commit']}{older}{quick}:"
+        f" {line['kernel']}, {line['python']}, at commit {commits}{quick}:"
         f" [all figures and how they were taken]({report}). The others write log"
         " lines to files; forza sends each as a JSON event over TCP."
     )
     headers = ("monitor of one idle node app", *(column[0] for column in columns))
     return f"{table(headers, rows)}\n\n{source}"
+
+
+def _is_peer(subject: str) -> bool:
+    return "forza" not in subject and subject not in NOT_HERE
 
 
 def _when(line: Line) -> str:
