@@ -47,11 +47,11 @@ def figures(found: Mapping[str, Sequence[Line]], report: str) -> str:
         rows.append([f"**{name}**" if name == "forza" else name, *shown])
     lines = sorted((line for some in found.values() for line in some), key=_when)
     line = next(one for one in reversed(lines) if one["subject"] == "forza")
-    peer = next(one for one in reversed(lines) if _is_peer(str(one["subject"])))
-    other = str(peer["commit"])
+    others = {name for name in names if "forza" not in name}
+    peers = [one for one in lines if one["subject"] in others]
     commits = str(line["commit"])
-    if other != commits:
-        commits += f" ({other} for the others)"
+    if peers and peers[-1]["commit"] != commits:
+        commits += f" ({peers[-1]['commit']} for the others)"
     quick = ", a quick run" if "--quick" in str(line["command"]) else ""
     source = (
         f"Measured by `python benchmarks/report.py` on {line['machine']},"
@@ -61,10 +61,6 @@ def figures(found: Mapping[str, Sequence[Line]], report: str) -> str:
     )
     headers = ("monitor of one idle node app", *(column[0] for column in columns))
     return f"{table(headers, rows)}\n\n{source}"
-
-
-def _is_peer(subject: str) -> bool:
-    return "forza" not in subject and subject not in NOT_HERE
 
 
 def _when(line: Line) -> str:
