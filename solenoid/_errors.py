@@ -92,6 +92,12 @@ class ActivateError(SolenoidError):
     step = "activate"
 
 
+class ReleaseError(SolenoidError):
+    """A release is not there, or the list of them cannot be read or changed."""
+
+    step = "releases"
+
+
 class PackageError(SolenoidError):
     """The package does not say, or not clearly, how it is to be started."""
 

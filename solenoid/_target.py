@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,7 +28,7 @@ class Target:
         self.path = path
 
     def __enter__(self) -> Self:
-        self._sweep()
+        sweep(self.path.parent, f".{glob.escape(self.path.name)}.*.part")
         self.descriptor, self._name = self._create()
         return self
 
@@ -68,15 +70,37 @@ class Target:
                 return descriptor, name
             os.close(descriptor)
 
-    def _sweep(self) -> None:
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
-            with suppress(OSError):
-                descriptor = os.open(left, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove what was in the making when its process was killed.
+
+    A lock tells it from what a living one makes.
+    """
+    # Whoever put a FIFO there shall not make us wait.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    for left in folder.glob(pattern):
+        with suppress(OSError):
+            descriptor = os.open(left, flags)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                    import shutil  # which fetching does without
+
+                    shutil.rmtree(left)
+                else:
                     left.unlink()
-                finally:
-                    os.close(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it, so that a power cut does not take them."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    with suppress(FileExistsError):
+        path.mkdir()
+    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

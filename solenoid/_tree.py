@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from solenoid._errors import UnpackError
-from solenoid._target import sync_folder
+from solenoid._target import make_folders, sweep, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,11 +38,9 @@ class Tree:
         self._inner = ""
 
     def __enter__(self) -> Self:
-        self._sweep()
-        self._name = f"{self.path.parent}/.{self.path.name}.{os.urandom(4).hex()}.part"
-        os.mkdir(self._name, 0o700)
-        self._root = os.open(self._name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._root, fcntl.LOCK_EX)
+        make_folders(self.path.parent)
+        sweep(self.path.parent, f".{glob.escape(self.path.name)}.*.part")
+        self._name, self._root = self._create()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -130,6 +129,18 @@ class Tree:
             self._name = ""
         sync_folder(self.path.parent)
 
+    def _create(self) -> tuple[str, int]:
+        while True:
+            name = f"{self.path.parent}/.{self.path.name}.{os.urandom(4).hex()}.part"
+            os.mkdir(name, 0o700)
+            # Another's sweep may come between any two of these.
+            with suppress(FileNotFoundError):
+                root = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(root, fcntl.LOCK_EX)
+                if os.fstat(root).st_nlink:
+                    return name, root
+                os.close(root)
+
     def _place(self, name: str) -> str:
         """Return the name without what means nothing; refuse what leads elsewhere."""
         if name.startswith("/"):
@@ -185,16 +196,6 @@ class Tree:
                 at.pop()
                 todo += target.split("/")[::-1]
         return True
-
-    def _sweep(self) -> None:
-        for left in self.path.parent.glob(f".{self.path.name}.*.part"):
-            with suppress(OSError):
-                descriptor = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(left)
-                finally:
-                    os.close(descriptor)
 
 
 def refused(name: str, why: str) -> UnpackError:

@@ -60,6 +60,7 @@ async def unpack(
 ) -> Unpacked:
     """Unpack a .tgz into the new folder `into`, which appears when it is complete.
 
+    The folders above it are made if need be.
     The app is in its folder `package`, whatever the one folder at the archive's top
     is called; with `top=None` what is in that folder is in `into` itself. Refused,
     with the name of the entry, is what is absolute or leads out, devices and FIFOs,
@@ -105,7 +106,9 @@ def _unpack(
         why = f"cannot unpack {source.name}: {error}"
         raise UnpackError(why, blame=error.blame, entry=error.entry) from error
     except OSError as error:
-        why = f"cannot unpack {source.name}: {error.filename}: {error.strerror}"
+        # Beside the archive it can but be what is being made, under another name.
+        at = source if error.filename == str(source) else into
+        why = f"cannot unpack {source.name}: {at}: {error.strerror}"
         raise UnpackError(why, blame="system") from error
 
 

@@ -352,6 +352,26 @@ def test_not_there(tmp_path: Path) -> None:
     """A file or folder that is missing is said by the system's words."""
     with pytest.raises(solenoid.UnpackError, match=r"none.tgz: .*No such file"):
         unpack(tmp_path / "none.tgz", tmp_path / "into")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_makes_the_folders_above(tmp_path: Path) -> None:
+    """The folder's own parents need not be there."""
+    path = archive(tmp_path / "a.tgz", entry("package/x"))
+    unpack(path, tmp_path / "run" / "releases" / "1")
+    assert (tmp_path / "run" / "releases" / "1" / "package" / "x").is_file()
+
+
+def test_errors_name_the_place_and_not_its_makeshift(tmp_path: Path) -> None:
+    """Where it cannot write, it says so of the folder that was asked for."""
+    path = archive(tmp_path / "a.tgz", entry("package/x"))
+    (tmp_path / "file").touch()
+    for into in (tmp_path / "file" / "into", tmp_path / ("x" * 250)):
+        with pytest.raises(solenoid.UnpackError) as caught:
+            unpack(path, into)
+        assert f"cannot unpack a.tgz: {into}: " in str(caught.value)
+        assert ".part" not in str(caught.value)
+        assert caught.value.blame == "system"
 
 
 def test_progress(tmp_path: Path) -> None:
