@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from solenoid._engines import Engine, EngineSource, find_engines
     from solenoid._environ import app_environ, parse_env_file, parse_environ, parse_json
     from solenoid._errors import (
+        AbsentError,
         AccessError,
         ActivateError,
         ChangedError,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
         EnvironError,
         FetchError,
         InstallError,
+        LaunchError,
+        LockError,
         NotFoundError,
         PackageError,
         PackError,
@@ -33,9 +36,12 @@ if TYPE_CHECKING:
         ReleaseError,
         RestrictError,
         SolenoidError,
+        StartError,
+        StopError,
         StorageError,
         TransientError,
         UnpackError,
+        UsageError,
     )
     from solenoid._fetch import Fetched, fetch
     from solenoid._install import install
@@ -60,9 +66,11 @@ if TYPE_CHECKING:
         restrict_filesystem,
         user_of,
     )
+    from solenoid._status import Status, status
     from solenoid._unpack import Limits, Unpacked, unpack
 
 __all__ = (
+    "AbsentError",
     "AccessError",
     "ActivateError",
     "ChangedError",
@@ -77,7 +85,9 @@ __all__ = (
     "Fetched",
     "InstallError",
     "Instrument",
+    "LaunchError",
     "Limits",
+    "LockError",
     "Measure",
     "NotFoundError",
     "PackError",
@@ -93,10 +103,14 @@ __all__ = (
     "SolenoidError",
     "Source",
     "Start",
+    "StartError",
+    "Status",
+    "StopError",
     "StorageError",
     "TransientError",
     "UnpackError",
     "Unpacked",
+    "UsageError",
     "User",
     "activate",
     "app_environ",
@@ -120,11 +134,13 @@ __all__ = (
     "read_package",
     "releases",
     "restrict_filesystem",
+    "status",
     "unpack",
     "user_of",
 )
 
 _HOMES = {
+    "AbsentError": "_errors",
     "AccessError": "_errors",
     "ActivateError": "_errors",
     "ChangedError": "_errors",
@@ -139,7 +155,9 @@ _HOMES = {
     "Fetched": "_fetch",
     "InstallError": "_errors",
     "Instrument": "_config",
+    "LaunchError": "_errors",
     "Limits": "_unpack",
+    "LockError": "_errors",
     "Measure": "_restrict",
     "NotFoundError": "_errors",
     "PackError": "_errors",
@@ -155,10 +173,14 @@ _HOMES = {
     "SolenoidError": "_errors",
     "Source": "_config",
     "Start": "_package",
+    "StartError": "_errors",
+    "Status": "_status",
+    "StopError": "_errors",
     "StorageError": "_errors",
     "TransientError": "_errors",
     "UnpackError": "_errors",
     "Unpacked": "_unpack",
+    "UsageError": "_errors",
     "User": "_restrict",
     "activate": "_release",
     "app_environ": "_environ",
@@ -182,6 +204,7 @@ _HOMES = {
     "read_package": "_package",
     "releases": "_releases",
     "restrict_filesystem": "_restrict",
+    "status": "_status",
     "unpack": "_unpack",
     "user_of": "_restrict",
 }

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # haibu's good idea: an operator is called for the one, the app's owner for the other.
 Blame = Literal["user", "system"]
@@ -24,6 +27,13 @@ class SolenoidError(Exception):
         super().__init__(message)
         if blame is not None:
             self.blame = blame
+
+
+class UsageError(SolenoidError):
+    """The command line, or what was asked for, makes no sense."""
+
+    step = "usage"
+    blame: Blame = "user"
 
 
 class StorageError(SolenoidError):
@@ -148,3 +158,62 @@ class RestrictError(SolenoidError):
     """An app cannot be given its user, or its files."""
 
     step = "restrict"
+
+
+class LockError(SolenoidError):
+    """Another solenoid is at work in the run directory."""
+
+    step = "lock"
+
+
+class AbsentError(SolenoidError):
+    """There is no app, or no such release, in the run directory."""
+
+    step = "find"
+    blame: Blame = "user"
+
+
+class LaunchError(SolenoidError):
+    """Keeper or monitor could not be started; `output` is what they have said.
+
+    `running` is the release that runs nevertheless.
+    """
+
+    step = "launch"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        blame: Blame | None = None,
+        output: str = "",
+        running: str | None = None,
+    ) -> None:
+        super().__init__(message, blame=blame)
+        self.output = output
+        self.running = running
+
+
+class StartError(LaunchError):
+    """The app has not started: `event` is its start event, `output` its last words."""
+
+    step = "start"
+    blame: Blame = "user"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        blame: Blame | None = None,
+        output: str = "",
+        running: str | None = None,
+        event: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, blame=blame, output=output, running=running)
+        self.event = event
+
+
+class StopError(SolenoidError):
+    """What belongs to an app could not be ended."""
+
+    step = "stop"

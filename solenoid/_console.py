@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Talk to whoever has called: the result to stdout, the rest to stderr and a log."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from solenoid._exits import status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TextIO
+
+    from solenoid._errors import SolenoidError
+
+_BAR = 24
+_REDRAW = 0.1
+_LOG_MOST = 1 << 20
+_OUTPUT_MOST = 8192
+# Whose fault these are goes without saying.
+_PLAIN = ("usage", "find", "lock")
+
+
+class Console:
+    """One command's ways to say something.
+
+    What is said before `log_to` has named the log file comes into it then.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.legacy_exit = False
+        self._log: TextIO | None = None
+        self._early: list[str] = []
+        self._bar = sys.stderr.isatty()
+        self._drawn = 0.0
+
+    def info(self, text: str) -> None:
+        """Say how it goes."""
+        self._say("info", text)
+
+    def warn(self, text: str) -> None:
+        """Say what is not as it should be, although we go on."""
+        self._say("warn", text)
+
+    def error(self, text: str) -> None:
+        """Say what has failed."""
+        self._say("error", text)
+
+    def result(self, line: str) -> None:
+        """Print the result, one line."""
+        with suppress(BrokenPipeError):  # nobody waits for it any more
+            sys.stdout.write(line.rstrip("\n") + "\n")
+            sys.stdout.flush()
+
+    def fail(self, error: SolenoidError) -> None:
+        """Say which step has failed, whose fault that is, and the app's last words."""
+        output = str(getattr(error, "output", ""))[-_OUTPUT_MOST:]
+        event = getattr(error, "event", None)
+        if self.as_json:
+            said = {
+                "ok": False,
+                "step": error.step,
+                "blame": error.blame,
+                "error": str(error),
+                "output": output,
+                "status": status_of(error, legacy=self.legacy_exit),
+                "running": getattr(error, "running", None),
+            }
+            self.result(json.dumps(said))
+        elif event is not None:  # as ever: the caller reads its metric
+            self.result(json.dumps(event))
+        if output:
+            self._say("app", output.rstrip("\n"))
+        blame = "" if error.step in _PLAIN else f" (blame: {error.blame})"
+        self.error(f"{error.step}: {error}{blame}")
+
+    def progress(self, what: str) -> Callable[[int, int | None], None] | None:
+        """Return what draws a bar on a terminal, or None if there is none."""
+        if not self._bar:
+            return None
+
+        def draw(done: int, total: int | None) -> None:
+            now = time.monotonic()
+            if now - self._drawn < _REDRAW and done != total:
+                return
+            self._drawn = now
+            text = f"{done / 1e6:.1f} MB"
+            if total:
+                filled = _BAR * min(done, total) // total
+                text = f"[{'=' * filled:{_BAR}}] {text} of {total / 1e6:.1f} MB"
+            end = "\n" if done == total else ""
+            print(f"\r\033[K{what} {text}", end=end, file=sys.stderr, flush=True)  # noqa: T201
+
+        return draw
+
+    def log_to(self, path: str | os.PathLike[str]) -> None:
+        """Append to this file all that is said, also what has been said so far."""
+        try:
+            with suppress(OSError):
+                if os.stat(path).st_size > _LOG_MOST:
+                    os.replace(path, f"{os.fspath(path)}.1")
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            flags |= os.O_NOFOLLOW
+            self._log = os.fdopen(os.open(path, flags, 0o640), "a")
+        except OSError as error:
+            self.warn(f"no log file: {path}: {error.strerror}")
+            return
+        for line in self._early:
+            self._log.write(line)
+        self._early.clear()
+        self._log.flush()
+
+    def close(self) -> None:
+        """Close the log file."""
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _say(self, level: str, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        for line in text.split("\n"):
+            with suppress(OSError):
+                print(f"{level}: {line}", file=sys.stderr, flush=True)  # noqa: T201
+            logged = f"{stamp} {level}: {line}\n"
+            if self._log is None:
+                self._early.append(logged)
+                continue
+            with suppress(OSError):  # a full disk is no reason to stop
+                self._log.write(logged)
+                self._log.flush()

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Know where everything is in a run directory, and let one solenoid at it at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solenoid._errors import AbsentError, LockError, RestrictError
+from solenoid._release import current
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# In the release's folder, which is the app's; in RUN_DIR a link leads to the current's.
+START_LOG, FORZA_LOG, STATE = "start.log", "forza.log", "aeternum.state"
+EVENTS = "events.ndjson"
+_LINKED = (START_LOG, FORZA_LOG, STATE, EVENTS)
+
+
+class RunDir:
+    """The run directory of one app.
+
+    releases/ID/package, releases/ID/.tmp   the app's own
+    releases/ID/{start.log,forza.log,...}   its keeper's and its monitor's
+    releases/ID.json                        what is known of it: see _record
+    snapshot -> releases/ID                 the current one
+    start.log, forza.log, ...               links into the current one
+    lock, solenoid.log, spool/
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        # Not resolved: whoever has made a link of it may move it.
+        self.path = Path(os.path.abspath(path))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def releases(self) -> Path:
+        """Return where the releases are."""
+        return self.path / "releases"
+
+    @property
+    def log(self) -> Path:
+        """Return solenoid's own log."""
+        return self.path / "solenoid.log"
+
+    def release(self, name: str) -> Path:
+        """Return the folder of a release."""
+        return self.releases / name
+
+    def current(self) -> str | None:
+        """Return the current release's name."""
+        return current(self.path)
+
+    def must_exist(self) -> None:
+        """Raise AbsentError where no app has ever been."""
+        if not self.releases.is_dir():
+            raise AbsentError(f"no app in {self.path}")
+        self.check()
+
+    def make(self) -> None:
+        """Make what is missing. Raises OSError, or what `check` does."""
+        self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self.check()
+        self.releases.mkdir(mode=0o755, exist_ok=True)
+        for name in _LINKED:
+            link = self.path / name
+            if not os.path.lexists(link):
+                link.symlink_to(Path("snapshot", name))
+
+    def check(self) -> None:
+        """Raise RestrictError where others could make us, perhaps root, do things."""
+        about = self.path.stat()
+        if about.st_uid not in (0, os.geteuid()):
+            raise RestrictError(f"{self.path} is not ours, but user {about.st_uid}'s")
+        if about.st_mode & 0o002:
+            raise RestrictError(f"{self.path} can be written by everybody")
+
+    @contextmanager
+    def locked(self) -> Iterator[int]:
+        """Be the only solenoid at work here; yields the lock's descriptor.
+
+        Whoever inherits it is at work, too. Raises LockError.
+        """
+        path = self.path / "lock"
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(path, flags, 0o600)
+        except OSError as error:
+            raise LockError(f"cannot open {path}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.pread(descriptor, 32, 0).decode(errors="replace")
+                raise LockError(
+                    f"another solenoid is at work in {self.path} (pid {pid})"
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield descriptor
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Say what runs in a run directory, and of what does not, why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from solenoid._keeper import read_state
+from solenoid._record import records
+from solenoid._rundir import START_LOG, STATE, RunDir
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from solenoid._record import Record
+
+_RUNNING = ("running", "restarting")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How an app is: `state` is a word of the keeper's, or `never started`, or `lost`.
+
+    `release` is the one that runs, else the current one; `failed` the release that was
+    tried last, if that did not start, and `why`. Times are seconds since 1970. `start`
+    is the start event of the monitor that runs.
+    """
+
+    run_dir: str
+    release: str | None
+    version: str | None
+    running: bool
+    state: str
+    reason: str | None = None
+    since: float | None = None
+    keeper: int | None = None
+    pid: int | None = None
+    restarts: int = 0
+    next: float | None = None
+    last: Mapping[str, Any] | None = None
+    start: Mapping[str, Any] | None = None
+    user: str | None = None
+    restrict: str | None = None
+    failed: str | None = None
+    why: str | None = None
+
+
+async def status(run_dir: str | os.PathLike[str]) -> Status:
+    """Look at the app of a run directory. Raises AbsentError if there is none."""
+    return await asyncio.to_thread(_status, RunDir(run_dir))
+
+
+def _status(run_dir: RunDir) -> Status:
+    run_dir.must_exist()
+    known = records(run_dir)
+    current = run_dir.current()
+    states = {one.id: read_state(run_dir.release(one.id) / STATE) for one in known}
+    # The link may not have been moved yet, if a solenoid was killed.
+    held = [one for one in known if states[one.id][1]]
+    held.sort(key=lambda one: one.id != current)
+    shown = held[0] if held else next((x for x in known if x.id == current), None)
+    failed = next((x for x in known if x.failed), None)
+    if failed is not None and shown is not None and failed.made < shown.made:
+        failed = None  # old news: a later one has started since
+    if shown is not None:
+        found = _of(run_dir, shown, *states[shown.id])
+    else:
+        found = Status(str(run_dir), current, None, False, "never started")
+    if failed is None:
+        return found
+    return replace(found, failed=failed.id, why=failed.failed)
+
+
+def _of(run_dir: RunDir, record: Record, state: dict[str, Any], held: bool) -> Status:
+    word = str(state.get("state", "never started"))
+    reason = state.get("reason")
+    keeper = state.get("keeper")
+    if not held and keeper:
+        word, reason, keeper = "lost", f"the keeper is gone, pid {keeper}", None
+    launch = record.launch or {}
+    return Status(
+        str(run_dir),
+        record.id,
+        record.version,
+        held and word in _RUNNING,
+        word,
+        reason,
+        state.get("since"),
+        keeper,
+        state.get("pid") if held else None,
+        state.get("restarts", 0),
+        state.get("next") if held else None,
+        state.get("last"),
+        _event(run_dir, record) if held else None,
+        launch.get("user", {}).get("name"),
+        launch.get("policy", {}).get("level"),
+    )
+
+
+def _event(run_dir: RunDir, record: Record) -> dict[str, Any] | None:
+    try:
+        with open(run_dir.release(record.id) / START_LOG, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def sentence(status: Status, now: float) -> str:
+    """Say it in one line."""
+    words = [status.release or "no release", status.state]
+    if status.since is not None and status.state != "lost":
+        words[-1] += f" for {_span(now - status.since)}"
+    meta = (status.start or {}).get("meta")
+    if isinstance(meta, dict):
+        words += [
+            f"{name} {meta[name]}"
+            for name in ("port", "address", "path")
+            if name in meta
+        ]
+    if status.pid:
+        words.append(f"pid {status.pid}")
+    if status.keeper:
+        words.append(f"keeper {status.keeper}")
+    if status.user:
+        words.append(f"user {status.user}")
+    if status.reason:
+        words.append(status.reason)
+    if status.next is not None:
+        words.append(f"next start in {_span(status.next - now)}")
+    if status.restarts:
+        words.append(f"{status.restarts} restart{'s' if status.restarts > 1 else ''}")
+    if status.failed:
+        words.append(f"{status.failed} has failed: {status.why}")
+    return ", ".join(words)
+
+
+def _span(seconds: float) -> str:
+    left = max(0, round(seconds))
+    days, hours, minutes = left // 86400, left % 86400 // 3600, left % 3600 // 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {left % 60} s" if minutes else f"{left} s"

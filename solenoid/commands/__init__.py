@@ -1,0 +1,21 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""The commands of the program `solenoid`, one module each.
+
+A module of this package has
+
+    ABOUT     what the command does, the first part of its --help
+    MORE      the last part of its --help: examples, what to know
+    add_options(parser)              its options, for argparse
+    async run(options, console)      does it; returns the status to leave with, or None
+                                     for 0; raises SolenoidError
+
+To add a command is to add a module here, and a line to COMMANDS.
+"""
+
+from __future__ import annotations
+
+# What `solenoid --help` says of each.
+COMMANDS = {
+    "status": "say what runs, and of what does not, why",
+}
