@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from forza._machine import cgroups
-from forza._proc import number, pids, read
+from forza._proc import attempt, number, pids
 
 _DELEGATED = ("user.delegate", "trusted.delegate")
 
@@ -20,7 +20,7 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """Return how many of its processes the kernel has killed for their memory."""
-        return number(read(f"{self.path}/memory.events"), b"oom_kill ")
+        return number(attempt(f"{self.path}/memory.events"), b"oom_kill ")
 
     def remove(self) -> None:
         """Remove it; that fails if something still runs in it."""
@@ -51,7 +51,7 @@ def confine(pid: int, most: int, root: str = "") -> Cgroup | None:
 
 
 def _is_ours(base: str, *, top: bool) -> bool:
-    if b"memory" not in read(f"{base}/cgroup.controllers").split():
+    if b"memory" not in attempt(f"{base}/cgroup.controllers").split():
         return False
     if top:  # of the machine, or of a container's own namespace
         return os.access(f"{base}/cgroup.procs", os.W_OK)

@@ -36,6 +36,11 @@ class Direct(Process):
 
     __slots__ = ()  # `_reports` is a pidfd
 
+    @property
+    def top(self) -> int:
+        """Whoever loses its parent comes to us, or to somebody who is no subreaper."""
+        return os.getpid() if self.adopts else self.pid
+
     def watch(self, loop: AbstractEventLoop, exit_cb: ExitCallback) -> None:
         """Call `exit_cb` exactly once, when the child has ended."""
         self._loop = loop

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from forza._proc import Kept, number, read
+from forza._proc import Kept, attempt, number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def cgroups(controller: str, root: str = "") -> tuple[int, str, list[str]]:
     the folders below: this process's own, then its parent, up to "", the mount point.
     """
     mine = {}
-    for line in os.fsdecode(read(f"{root}/proc/self/cgroup")).split("\n"):
+    for line in os.fsdecode(attempt(f"{root}/proc/self/cgroup")).split("\n"):
         if not line:
             continue
         _, names, path = line.split(":", 2)
@@ -33,7 +33,7 @@ def cgroups(controller: str, root: str = "") -> tuple[int, str, list[str]]:
             mine[name] = path
     found: dict[tuple[int, bool], tuple[int, str, list[str]]] = {}
     # Not splitlines, to which half a dozen odd bytes in a folder's name are line ends.
-    for line in os.fsdecode(read(f"{root}/proc/self/mountinfo")).split("\n"):
+    for line in os.fsdecode(attempt(f"{root}/proc/self/mountinfo")).split("\n"):
         if not line:
             continue
         mount, _, rest = line.partition(" - ")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from forza._proc import Tree, number, pids, read
+from forza._proc import Tree, attempt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,14 +45,16 @@ class MemoryGuard:
 
         self._cgroup = confine(process.pid, self._hard)
         if self._cgroup is None:
-            _limit_data(process.pid, self._hard)
+            _limit_data(process, self._hard)
 
     async def run(self) -> None:
         least = min(limit for limit in (self._soft, self._hard) if limit is not None)
         while True:
             used, kind, own = self._read()
             if used and used + own > least:
-                used, kind = self._exactly(used, kind)
+                tree = Tree.of(self._monitor)
+                if tree is not None and kind != "pss":
+                    used, kind = tree.exactly()
                 self._judge(used + own, kind, own)
             near = used + own > least / 2
             await self._monitor.sleep(_NEAR if near else _FAR)
@@ -73,22 +75,9 @@ class MemoryGuard:
         tree = Tree.of(self._monitor)
         if tree is None or not tree.refresh(self):
             return 0, "", 0
-        words = read("/proc/self/statm").split()
+        words = attempt("/proc/self/statm").split()
         own = int(words[1]) * _PAGE_BYTES if words else 0
         return (*tree.resident(), own)
-
-    def _exactly(self, used: int, kind: str) -> tuple[int, str]:
-        """Count shared pages once, if that was too dear until now."""
-        process = self._monitor.process
-        if process is None or kind == "pss":
-            return used, kind
-        shares = [
-            number(read(f"/proc/{pid}/smaps_rollup"), b"Pss:")
-            for pid in pids(process.pid)
-        ]
-        if min(shares, default=-1) < 0:  # a zombie, or somebody else's
-            return used, kind
-        return sum(shares) * 1024, "pss"
 
     def _judge(self, used: int, kind: str, own: int) -> None:
         if self._hard is not None and used > self._hard:
@@ -115,13 +104,13 @@ class MemoryGuard:
         self._monitor.send(SERVICE, float(used), text, meta, lifecycle=True)
 
 
-def _limit_data(pid: int, most: int) -> None:
+def _limit_data(process: Process, most: int) -> None:
     # RLIMIT_AS would count what is only reserved: 700 MB for a node that uses 40, and
     # more with WebAssembly. RLIMIT_DATA counts what may be written to, 49 MB of that
     # node, and an allocation beyond it fails in the app.
     import resource
 
-    for each in pids(pid):
+    for each in process.family():
         try:
             resource.prlimit(each, resource.RLIMIT_DATA, (most, most))
         except (OSError, ValueError):  # it has ended, or is somebody else's

@@ -125,17 +125,20 @@ def end_orphans() -> None:
     spared: set[int] = set()
     # Each may have children of its own, which come next. A pid is a child's until it
     # is reaped, which only we do: no stranger is hit.
-    while orphans := [pid for pid in _children() if pid not in spared]:
+    while monotonic() < deadline:
+        try:
+            orphans = _children() - spared
+        except OSError:  # the machine is out of descriptors, perhaps for a moment
+            signal.sigtimedwait((signal.SIGCHLD,), _LOOK_AGAIN)
+            continue
+        if not orphans:
+            return
         for pid in orphans:
             try:
                 os.kill(pid, signal.SIGKILL)
             except PermissionError:  # another user's, by a setuid program
                 spared.add(pid)
-        if monotonic() > deadline:
-            return
-        while _reap_any():
-            pass
-        if set(_children()) - spared:
+        if not _reap_any():
             signal.sigtimedwait((signal.SIGCHLD,), _LOOK_AGAIN)
 
 
@@ -146,19 +149,19 @@ def _reap_any() -> bool:
         return False
 
 
-def _children() -> list[int]:
+def _children() -> set[int]:
     me = os.getpid()
     try:
         with open(f"/proc/self/task/{me}/children", "rb", 0) as file:
-            return [int(pid) for pid in file.read().split()]
-    except OSError:  # a kernel without that file
-        return [pid for pid in _processes() if _parent(pid) == me]
+            return {int(pid) for pid in file.read().split()}
+    except FileNotFoundError:  # a kernel without that file
+        return {pid for pid in _processes() if _parent(pid) == me}
 
 
 def _processes() -> list[int]:
     try:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
+    except FileNotFoundError:
         return []
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from forza._machine import cgroups
-from forza._proc import number, read
+from forza._proc import attempt, number
 
 # Where each version counts the processes of a cgroup that were killed so.
 _COUNTERS = {1: "memory.oom_control", 2: "memory.events"}
@@ -21,5 +21,5 @@ def oom_kills(root: str = "") -> int:
     count = -1
     if version:
         path = f"{mount}{folders[0]}/{_COUNTERS[version]}"
-        count = number(read(path), b"oom_kill ")
-    return count if count >= 0 else number(read(f"{root}/proc/vmstat"), b"oom_kill ")
+        count = number(attempt(path), b"oom_kill ")
+    return count if count >= 0 else number(attempt(f"{root}/proc/vmstat"), b"oom_kill ")

@@ -31,7 +31,11 @@ class Zombies:
     def reap(self) -> None:
         """Reap those that were there last time already: a plugin that has started a
         process shall learn how it ended."""
-        dead = {pid for pid in children() if pid != self._child and _is_dead(pid)}
+        try:
+            there = children()
+        except OSError:  # no descriptor is left: next time, then
+            return
+        dead = {pid for pid in there if pid != self._child and _is_dead(pid)}
         for pid in dead & self._seen:
             _reap(pid)
         self._seen = dead - self._seen
@@ -40,7 +44,11 @@ class Zombies:
 async def end(loop: AbstractEventLoop) -> None:
     """Kill all our children, and those that come to us on that."""
     for _ in range(_TURNS):
-        left = children()
+        try:
+            left = children()
+        except OSError:  # no descriptor is left, perhaps for a moment
+            await _pause(loop)
+            continue
         refused = 0
         for pid in left:
             try:
@@ -50,18 +58,18 @@ async def end(loop: AbstractEventLoop) -> None:
             _reap(pid)
         if len(left) == refused:
             return
-        moment: Future[None] = loop.create_future()
-        await wait(loop, moment, _PAUSE)
+        await _pause(loop)
+
+
+async def _pause(loop: AbstractEventLoop) -> None:
+    moment: Future[None] = loop.create_future()
+    await wait(loop, moment, _PAUSE)
 
 
 def children() -> list[int]:
-    """Return the pids of this process's children, dead or alive."""
+    """Return the pids of this process's children, dead or alive. Raises OSError."""
     found: list[int] = []
-    try:
-        threads = os.listdir("/proc/self/task")
-    except OSError:
-        return found
-    for thread in threads:
+    for thread in os.listdir("/proc/self/task"):
         found += map(int, read(f"/proc/self/task/{thread}/children").split())
     return found
 

@@ -141,6 +141,14 @@ class Process:
         """The process that all of the app descends from: the guard, if there is one."""
         return self.child or self.pid
 
+    def family(self) -> list[int]:
+        """Return the pids of the app's processes. Raises OSError if those can't be
+        seen."""
+        from forza._proc import pids
+
+        top = self.top
+        return [pid for pid in pids(top) if pid == self.pid or pid != top]
+
     def watch(self, loop: AbstractEventLoop, exit_cb: ExitCallback) -> None:
         """Call `exit_cb` exactly once, when the child has ended."""
         self._loop = loop

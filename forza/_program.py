@@ -291,12 +291,12 @@ def _adopt_orphans(*own: int) -> bool:
     """
     from forza._lean import _libc
 
-    there = read("/proc/thread-self/children").split()
-    if os.getpid() == 1 or there != [b"%d" % pid for pid in own]:
-        return False
     try:
+        there = read("/proc/thread-self/children").split()
+        if os.getpid() == 1 or there != [b"%d" % pid for pid in own]:
+            return False
         return _libc("prctl")(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    except (ImportError, AttributeError, OSError):  # not this C library
+    except (ImportError, AttributeError, OSError):  # no /proc, or not this C library
         return False
 
 

@@ -208,7 +208,7 @@ class Start:
         if process is not None and process.pid:
             from forza.ready.port import Ports
 
-            ports = Ports(process.top)
+            ports = Ports(process, self.monitor.say)
             self._places += ports.look()
             ports.close()
             self._told.update(p.get("port", p.get("path")) for p in self._places)

@@ -8,6 +8,8 @@ import _socket
 import os
 from sys import byteorder
 
+from forza._proc import CLOSED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,18 +110,18 @@ def holders(pids: Iterable[int], inodes: set[int]) -> dict[int, int]:
     """Return which of these sockets these processes hold, and one that does of each.
 
     Whose descriptors cannot be seen (another user's, a setuid program's, unless we
-    are root) holds none.
+    are root) holds none. Raises OSError if nothing can be seen for now.
     """
     found: dict[int, int] = {}
     for pid in pids:
         try:
             names = os.listdir(f"/proc/{pid}/fd")
-        except OSError:
+        except CLOSED:
             continue
         for name in names:
             try:
                 link = os.readlink(f"/proc/{pid}/fd/{name}")
-            except OSError:
+            except CLOSED:
                 continue
             if link.startswith("socket:[") and (inode := int(link[8:-1])) in inodes:
                 found.setdefault(inode, pid)

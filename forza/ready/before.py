@@ -8,7 +8,7 @@ import os
 
 from forza import _native
 from forza._errors import ForzaError
-from forza._proc import read
+from forza._proc import attempt
 from forza.ready import DEFAULT, sources
 
 TYPE_CHECKING = False
@@ -83,10 +83,10 @@ def hook(
 
 
 def _may_have_low_ports(process: ProcessOptions) -> bool:
-    first = read("/proc/sys/net/ipv4/ip_unprivileged_port_start").strip()
+    first = attempt("/proc/sys/net/ipv4/ip_unprivileged_port_start").strip()
     if first.isdigit() and int(first) <= _HTTP:
         return True
-    status = read("/proc/self/status")
+    status = attempt("/proc/self/status")
     becomes_plain = process.uid not in (None, 0)
     # Whoever is not root hands on by exec what is in the ambient set alone.
     kind = b"CapEff:" if os.geteuid() == 0 else b"CapAmb:"

@@ -167,7 +167,12 @@ class Notify:
         process = self._monitor.process
         if process is None or not pid:
             return False
-        descends = _proc.descends(pid, process.top)
+        try:
+            descends = _proc.descends(pid, process.top)
+        except OSError as error:  # better nobody's word than a stranger's
+            reason = (error.strerror or "").lower()
+            self._monitor.say(f"cannot see who speaks by sd_notify: {reason}")
+            return False
         if descends is not None:
             return descends
         try:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import os
 
-from forza import _proc
 from forza.ready._sockets import Diagnosis, holders, listening_by_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from forza._process import Process
     from forza.plugins.start import Start
     from forza.ready._sockets import Listening
 
@@ -28,10 +30,12 @@ _TRIES = 3
 
 
 class Ports:
-    """Find the listening sockets of a process tree, each once."""
+    """Find the listening sockets of an app's processes, each once."""
 
-    def __init__(self, root: int) -> None:
-        self._root = root
+    def __init__(self, process: Process, say: Callable[[str], object]) -> None:
+        self._process = process
+        self._say = say
+        self._blind = False
         self._tries: dict[int, int] = {}
         self._diagnosis: Diagnosis | None = None
         try:
@@ -40,13 +44,26 @@ class Ports:
             pass
 
     def look(self) -> list[dict[str, object]]:
-        """Return those that are new: TCP first, the oldest first."""
+        """Return those that are new: TCP first, the oldest first.
+
+        None is new while nothing can be seen, for want of descriptors, say.
+        """
+        try:
+            return self._look()
+        except OSError as error:
+            if not self._blind:  # once is enough
+                reason = (error.strerror or "").lower()
+                self._say(f"cannot see where the app listens, trying again: {reason}")
+                self._blind = True
+            return []
+
+    def _look(self) -> list[dict[str, object]]:
         listening = self._listening()
         tries = {inode: self._tries.get(inode, _TRIES) for inode in listening}
         unknown = {inode for inode, left in tries.items() if left}
         found: list[dict[str, object]] = []
         if unknown:
-            held = holders(_proc.pids(self._root), unknown)
+            held = holders(self._process.family(), unknown)
             for inode in unknown:
                 tries[inode] = 0 if inode in held else tries[inode] - 1
             order = sorted(held, key=lambda inode: ("path" in listening[inode], inode))
@@ -65,7 +82,7 @@ class Ports:
             except OSError:
                 self._diagnosis.close()
                 self._diagnosis = None
-        return listening_by_proc(self._root)
+        return listening_by_proc(self._process.pid)
 
 
 def _absolute(where: dict[str, object], pid: int) -> dict[str, object]:
@@ -84,7 +101,7 @@ async def watch(start: Start, _: str = "") -> None:
     monitor = start.monitor
     if monitor.process is None:  # a plugin's author tests without an app
         return
-    ports = Ports(monitor.process.top)
+    ports = Ports(monitor.process, monitor.say)
     waiting: list[dict[str, object]] = []
     wait_until = 0.0
     try:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -460,7 +461,8 @@ def test_shared_pages_count_once() -> None:
 
 def test_growth_between_two_walks() -> None:
     """What a tree gains shows at once, though its pages are divided up later."""
-    with child(WORKERS) as app:
+    few = WORKERS.replace("32 << 20", "8 << 20")
+    with child(few) as app:
         app.answer()
         app.go_on()
         tree = Tree(app.pid)
@@ -474,8 +476,40 @@ def test_growth_between_two_walks() -> None:
         assert kind == "pss"
         assert [member.walked_at for member in tree._members.values()] == walked
         gained = psutil.Process(app.pid).memory_info().rss - resident
-        assert gained >= 32 * MB
+        assert gained >= 8 * MB
         assert after == before + gained
+
+
+def test_sharing_that_begins_later() -> None:
+    """Workers that map what others have mapped are not taken for so much more."""
+    with child("""
+import mmap
+shared = mmap.mmap(-1, 64 << 20)
+shared.write(b"x" * (64 << 20))
+r, w = os.pipe()
+ready, told = os.pipe()
+def work():
+    os.read(r, 1)
+    sum(shared[::4096])
+    os.write(told, b"x")
+    signal.pause()
+for _ in range(4): fork(work)
+say("forked")
+sys.stdin.readline()
+os.write(w, b"xxxx")
+for _ in range(4): os.read(ready, 1)
+say("mapped")
+sys.stdin.read()
+""") as app:
+        app.answer()
+        tree = Tree(app.pid)
+        assert tree.refresh()
+        before, _ = tree.resident()
+        app.go_on()
+        assert tree.refresh()
+        after, kind = tree.resident()
+        assert kind == "pss"
+        assert after == pytest.approx(before, rel=0.05)
 
 
 def test_walks_keep_to_their_share(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -683,6 +717,75 @@ def test_descriptors_are_not_inherited() -> None:
     assert not os.get_inheritable(int(opened))
     kept.close()
     assert open_fds() == before
+
+
+@contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Have none left for anything new."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_want_of_descriptors_is_no_end() -> None:
+    """While nothing can be opened there is nothing to tell; that is said, once."""
+    with child("fork(signal.pause)\nsay('up')\nsys.stdin.read()") as app:
+        app.answer()
+        said: list[str] = []
+        tree = Tree(app.pid, say=said.append)
+        assert tree.refresh()
+        before, kind = tree.resident()
+        assert kind == "pss"
+        used = tree.cpu_seconds()
+        with no_descriptors():
+            assert not tree.refresh()
+            assert tree.resident()[0] == 0
+            assert not tree.refresh()
+            with pytest.raises(OSError, match="Too many open files"):
+                pids(app.pid)
+            with pytest.raises(OSError, match="Too many open files"):
+                _proc.descends(app.pid, os.getpid())
+        told = f"cannot see the app's processes: /proc/{app.pid}/stat"
+        assert said == [f"{told}: too many open files"]
+        assert tree.refresh()
+        assert len(tree._members) == 2
+        after, kind = tree.resident()
+        assert kind == "pss"
+        assert after == pytest.approx(before, rel=0.5)
+        assert tree.cpu_seconds() >= used
+
+
+def test_what_is_not_for_us_is_not_gone(tmp_path: Path) -> None:
+    """Only what is not there reads as nothing."""
+    assert _proc.read(str(tmp_path / "none")) == b""
+    assert _proc.read(str(tmp_path / "none" / "stat")) == b""
+    with pytest.raises(IsADirectoryError) as caught:
+        _proc.read(str(tmp_path))
+    assert caught.value.filename == str(tmp_path)
+    assert _proc.attempt(str(tmp_path)) == b""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            (tmp_path / "closed").write_text("")
+            (tmp_path / "closed").chmod(0)
+            if os.geteuid() == 0:
+                tmp_path.chmod(0o755)
+                os.setgroups([])
+                os.setresuid(65534, 65534, 65534)
+            try:
+                _proc.read(str(tmp_path / "closed"))
+            except PermissionError:
+                code = 0
+        finally:
+            os._exit(code)
+    # Where the folders above are closed as well, that is said just so.
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_two_users_of_a_tree_share_a_look(monkeypatch: pytest.MonkeyPatch) -> None:

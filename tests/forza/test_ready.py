@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 import forza
 from forza import _proc, _startlog
+from forza._process import Process
 from forza.ready import address, sources
 from forza.ready._sockets import Diagnosis, holders, listening_by_proc
 from forza.ready.log import Log
@@ -67,7 +69,7 @@ def test_both_ways_see_the_same(listeners: dict[int, dict[str, object]]) -> None
 
 def test_without_netlink(listeners: dict[int, dict[str, object]]) -> None:
     """A kernel that refuses in the middle is asked by /proc from then on."""
-    ports = Ports(os.getpid())
+    ports = Ports(Process(os.getpid(), (), ipc=False), print)
     assert ports._diagnosis is not None
     ports._diagnosis._socket.close()
     found = ports.look()
@@ -78,9 +80,29 @@ def test_without_netlink(listeners: dict[int, dict[str, object]]) -> None:
     ports.close()
 
 
+def test_want_of_descriptors(listeners: dict[int, dict[str, object]]) -> None:
+    """What cannot be seen for a while is seen later; that is said once."""
+    said: list[str] = []
+    ports = Ports(Process(os.getpid(), (), ipc=False), said.append)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        looks = [ports.look() for _ in range(5)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert looks == [[]] * 5
+    assert said == [
+        "cannot see where the app listens, trying again: too many open files"
+    ]
+    assert len(ports.look()) == len(listeners)
+    ports.close()
+
+
 def test_new_sockets_only(listeners: dict[int, dict[str, object]]) -> None:
     """Each socket is told once, TCP first, however many looks there are."""
-    ports = Ports(os.getpid())
+    ports = Ports(Process(os.getpid(), (), ipc=False), print)
     first = ports.look()
     assert len(first) == len(listeners)
     assert ["port" in where for where in first] == [True, True, False, False]
