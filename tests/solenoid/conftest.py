@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import ROOT
+from tests.solenoid import sshd
 from tests.solenoid.servers import S3Server, WebServer, free_port, program, running
 
 if TYPE_CHECKING:
@@ -138,3 +139,29 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """The server that knows most of S3."""
     with _moto(tmp_path_factory.mktemp("moto")) as server:
         yield server
+
+
+@pytest.fixture
+def ssh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An operator's home with nothing in it, and no agent."""
+    home = tmp_path / "operator"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(CACHE / "xdg"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    return home
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, ssh_home: Path) -> Iterator[sshd.Fleet]:
+    """Real OpenSSH servers, to be added as wanted, and an operator with a key."""
+    if sshd.SSHD is None:
+        pytest.skip("needs OpenSSH's server (apt install openssh-server)")
+    with sshd.fleet(tmp_path / "fleet", ssh_home) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def three(fleet: sshd.Fleet) -> tuple[sshd.Sshd, sshd.Sshd, sshd.Sshd]:
+    """Three drones that behave."""
+    return fleet.add("web1"), fleet.add("web2"), fleet.add("web3")

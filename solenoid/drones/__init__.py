@@ -1,0 +1,69 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Do one thing on many drones over SSH; they need sshd and python3, and no agent.
+
+    inventory = drones.load("drones.toml", only=["web"])
+    async with drones.Ssh() as ssh, ssh.session(inventory.drones[0]) as session:
+        print((await session.run(["uptime"])).stdout.decode())
+
+As with `solenoid` itself, a name is loaded when it is used.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from solenoid.drones._errors import (
+        CommandError,
+        DronesError,
+        InventoryError,
+        SessionError,
+    )
+    from solenoid.drones._inventory import App, Drone, Inventory, Probe, load
+    from solenoid.drones._session import Completed, Session
+    from solenoid.drones._ssh import Ssh
+
+__all__ = (
+    "App",
+    "CommandError",
+    "Completed",
+    "Drone",
+    "DronesError",
+    "Inventory",
+    "InventoryError",
+    "Probe",
+    "Session",
+    "SessionError",
+    "Ssh",
+    "load",
+)
+
+_HOMES = {
+    "App": "_inventory",
+    "CommandError": "_errors",
+    "Completed": "_session",
+    "Drone": "_inventory",
+    "DronesError": "_errors",
+    "Inventory": "_inventory",
+    "InventoryError": "_errors",
+    "Probe": "_inventory",
+    "Session": "_session",
+    "SessionError": "_errors",
+    "Ssh": "_ssh",
+    "load": "_inventory",
+}
+
+
+if not TYPE_CHECKING:  # where a slip in a name shall be found
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'solenoid.drones' has no attribute '{name}'")
+        home = __import__(f"solenoid.drones.{_HOMES[name]}", None, None, [name])
+        value: object = getattr(home, name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

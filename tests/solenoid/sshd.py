@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Run real OpenSSH servers on loopback ports, each with keys and a home of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from solenoid import drones
+from tests.solenoid.servers import free_port, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
+def keygen(path: Path, *more: str) -> str:
+    """Make a key pair; return the public key."""
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name]
+    subprocess.run([*command, "-f", str(path), *more], check=True)
+    return path.with_name(f"{path.name}.pub").read_text().strip()
+
+
+@dataclass
+class Sshd:
+    """A server that plays a drone; `home` is where its commands find themselves."""
+
+    folder: Path
+    port: int
+    log: Path
+    home: Path
+    options: list[str] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        """Return how an operator names it."""
+        return f"{getpass.getuser()}@127.0.0.1:{self.port}"
+
+    @property
+    def drone(self) -> drones.Drone:
+        """Return it as a drone whose solenoid is below its home."""
+        return drones.Drone(
+            self.folder.name,
+            "127.0.0.1",
+            self.port,
+            getpass.getuser(),
+            base=str(self.home / "solenoid"),
+        )
+
+    @property
+    def public_key(self) -> str:
+        """Return its host key."""
+        return (self.folder / "host.pub").read_text().strip()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Let it listen, again if need be, as long as the block."""
+        assert SSHD is not None
+        config = self.folder / "config"
+        config.write_text("\n".join(self.options) + "\n")
+        command = [SSHD, "-D", "-e", "-f", str(config)]
+        with running(command, self.port, self.log):
+            yield
+
+
+@dataclass
+class Fleet:
+    """The operator's ~/.ssh, and servers to which its key is known.
+
+    Servers are made by `add`, with lines for their sshd_config.
+    """
+
+    folder: Path
+    home: Path
+    stack: contextlib.ExitStack
+
+    @property
+    def key(self) -> Path:
+        """Return the operator's private key."""
+        return self.home / ".ssh" / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Return the operator's list of host keys."""
+        return self.home / ".ssh" / "known_hosts"
+
+    @property
+    def config(self) -> Path:
+        """Return the operator's ~/.ssh/config."""
+        return self.home / ".ssh" / "config"
+
+    def add(self, name: str, *options: str, known: bool = True) -> Sshd:
+        """Start a server; `known` writes its key down."""
+        server = self.make(name, *options)
+        if known:
+            self.know(server)
+        self.stack.enter_context(server.running())
+        return server
+
+    def make(self, name: str, *options: str) -> Sshd:
+        """Return a server that is not started yet."""
+        folder = self.folder / name
+        home = folder / "home"
+        home.mkdir(parents=True)
+        keygen(folder / "host")
+        port = free_port()
+        lines = [
+            f"Port {port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {folder / 'host'}",
+            "PidFile none",
+            f"AuthorizedKeysFile {self.folder / 'authorized_keys'}",
+            # The folders of tests belong to whoever runs them.
+            "StrictModes no",
+            "UsePAM no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+            f"SetEnv HOME={home}",
+            "Subsystem sftp internal-sftp",
+        ]
+        # Of two lines that differ, sshd takes the first.
+        return Sshd(folder, port, folder / "log", home, [*options, *lines])
+
+    def know(self, server: Sshd) -> None:
+        """Write a server's key down."""
+        with self.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{server.port} {server.public_key}\n")
+
+
+@contextlib.contextmanager
+def fleet(folder: Path, home: Path) -> Iterator[Fleet]:
+    """Make the operator's keys; end all servers at the end."""
+    # sshd as root wants its empty folder, which Debian makes when it is started.
+    if os.geteuid() == 0:
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    (home / ".ssh").mkdir(mode=0o700, parents=True)
+    folder.mkdir(exist_ok=True)
+    (folder / "authorized_keys").write_text(keygen(home / ".ssh" / "id_ed25519") + "\n")
+    with contextlib.ExitStack() as stack:
+        yield Fleet(folder, home, stack)
