@@ -13,6 +13,8 @@ EXIT_USER = 123
 EXIT_SETUP = 125
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
+# The app was stopped for a failure of its own, and then ended with 0.
+EXIT_STOPPED = 143
 
 
 class ForzaError(Exception):

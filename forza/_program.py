@@ -9,6 +9,7 @@ import sys
 
 from forza._errors import (
     EXIT_SETUP,
+    EXIT_STOPPED,
     EXIT_USAGE,
     ForzaError,
     SpawnError,
@@ -38,6 +39,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 # How often to look for orphans, where they may come to us.
 _REAP_EVERY = 1.0
 _SETTLE_EVERY = 5.0
+# These are failures, though an app that is stopped for one may end with 0.
+_FAILURES = ("memory", "watchdog")
 _BURST_BYTES = 1024 * 1024
 _QUIET_BYTES = 64 * 1024
 
@@ -280,6 +283,8 @@ async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
         task.cancel()
     if forwarding.terminal is not None:
         forwarding.terminal.give_back()
+    if ended.reason in _FAILURES:  # a keeper that restarts on failures shall know
+        return ended.code or EXIT_STOPPED
     return ended.code
 
 

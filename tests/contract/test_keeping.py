@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,32 @@ def test_on_failure_restarts_a_failure(aeternum: Aeternum, tmp_path: Path) -> No
     assert ended.stderr == (
         "Child exited with 1, restarting.\nChild exited with 0, not restarting.\n"
     )
+
+
+def test_on_failure_restarts_what_was_stopped_for_its_memory(
+    aeternum: Aeternum, tmp_path: Path
+) -> None:
+    """An app over its soft limit that ends with 0, in good order, has not done."""
+    script = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        f"told = {str(tmp_path / 'told')!r}\n"
+        "if os.path.exists(told): sys.exit(0)\n"
+        "open(told, 'w').close()\n"
+        "kept = b'x' * (96 << 20)\n"
+        "while True: time.sleep(0.05)\n"
+    )
+    ended = aeternum.run(
+        *("run", "--restart", "on-failure", *NO_PAUSE, "--", "forza"),
+        *("--memory-soft", "64M", "--", sys.executable, "-S", "-c", script),
+    )
+    assert ended.status == 0
+    assert ended.stderr == (
+        "Child exited with 143, restarting.\nChild exited with 0, not restarting.\n"
+    )
+    first, second = ended.of("health/process/exit")
+    assert (first["meta"]["code"], first["meta"]["reason"]) == (0, "memory")
+    assert (second["meta"]["code"], second["meta"]["reason"]) == (0, "exit")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR1])
