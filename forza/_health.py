@@ -54,7 +54,7 @@ class Health:
             if not of_all and self._connected.get(sink) == connected:
                 continue
             self._connected[sink] = connected
-            since = queue.since()
+            since = sink.since()
             self._monitor.send(
                 "telemetry/sink",
                 float(connected),

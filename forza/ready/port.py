@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 # Between two looks an eighth of the app's age passes, so that what there is to see is
 # seen late by an eighth at most: 9 looks in the first 0.2 s, 17 in the first second.
 # Until the app has started it is never more than a quarter of a second, afterwards
-# never more than half a minute. A look at which nothing is new takes 0.1 ms.
+# never more than half a minute, and with the plugins' readings, which wake the monitor
+# anyway: hence from a second's pause on. A look at which nothing is new takes 0.1 ms.
 _SHARE = 8
 _SHORTEST, _LONGEST, _LONGEST_ONCE_STARTED = 0.02, 0.25, 30.0
+_RARE, _TICK = 1.0, 5.0
 # A unix socket may be there for the app's own ends (worker processes, a loader): if a
 # TCP socket follows within this time, that one is where the app has started.
 _PREFER_TCP = 1.0
@@ -121,6 +123,12 @@ async def watch(start: Start, _: str = "") -> None:
                 waiting.clear()
             longest = _LONGEST_ONCE_STARTED if start.reported else _LONGEST
             pause = min(max(monitor.clock() / _SHARE, _SHORTEST), longest)
-            await monitor.sleep(pause)
+            if not start.reported or pause < _RARE:
+                await monitor.sleep(pause)
+                continue
+            due = monitor.clock() + pause
+            async for _tick in monitor.every(_TICK):
+                if monitor.clock() >= due:
+                    break
     finally:
         ports.close()

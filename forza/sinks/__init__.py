@@ -3,10 +3,11 @@
 """Open a sink, a place that events go to, by its URL.
 
 A sink has a `name`, a `queue` of what it has not delivered, and tells whether it is
-`connected`. It has `write(batch, lifecycle)`, which never waits, `close(within)`, a
-coroutine that flushes within so many seconds and returns how many events it could not
-deliver, `abandon()`, which makes `close` give up, and `announce()`, which makes it say
-now what it has dropped so far.
+`connected`, and by `since()` when the oldest event that has not arrived is from. It
+has `write(batch, lifecycle)`, which never waits, `close(within)`, a coroutine that
+flushes within so many seconds and returns how many events it could not deliver,
+`abandon()`, which makes `close` give up, and `announce()`, which makes it say now what
+it has dropped so far.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         def connected(self) -> bool: ...
         @property
         def queue(self) -> Queue: ...
+        def since(self) -> float: ...
         def write(self, batch: bytes, lifecycle: bool = False) -> None: ...
         def announce(self) -> None: ...
         def abandon(self) -> None: ...

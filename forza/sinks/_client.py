@@ -119,6 +119,14 @@ class Client:
         """Whether there is a connection."""
         return self._link is not None
 
+    def since(self) -> float:
+        """Return the time of the oldest event that has not arrived; 0 if all have.
+
+        Those in doubt have: they are kept for the case that the receiver dies.
+        """
+        arrived = self._link is not None and self._unacked.all_arrived
+        return 0.0 if arrived and self._stream.written else self.queue.since()
+
     async def _run(self) -> None:
         delay = _DELAY_FIRST
         while True:

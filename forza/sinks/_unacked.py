@@ -116,10 +116,15 @@ class Unacked:
         self._batches.append(batch)
         self._bytes += len(batch)
         if self.plain:
-            if self._bytes >= self._look_at:
+            waited = self._loop.time() - self._settled_at
+            if self._bytes >= self._look_at or waited >= _DOUBT_SECONDS:
                 self.look()
-            elif self._timer is None:
-                self._look_later()
+            self._look_later()
+
+    @property
+    def all_arrived(self) -> bool:
+        """Say whether a plain receiver's kernel has all that was written."""
+        return self.plain and not self._unsent(self._fd)
 
     def look(self, doubt: int = _DOUBT_BYTES) -> None:
         """Ask the kernel what was acknowledged, and be done with what is certain."""
@@ -133,14 +138,19 @@ class Unacked:
         self._look_at = self._bytes + _LOOK_EVERY
 
     def _look_later(self) -> None:
-        self._timer = self._loop.call_later(_DOUBT_SECONDS, self._look_again)
+        """See to it that a burst's memory is given back, although none follows.
+
+        Less than that stays until the next batch is written: an idle monitor is not
+        woken for it.
+        """
+        if self._timer is None and self._bytes > _DOUBT_BYTES:
+            self._timer = self._loop.call_later(_DOUBT_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
         self._timer = None
         if self.plain:
             self.look()
-            if self._batches and self._timer is None:
-                self._look_later()
+            self._look_later()
 
     def greets(self) -> None:
         """The receiver acknowledges: what is on its way is subject to that."""
@@ -152,8 +162,7 @@ class Unacked:
         self._decide()
         self.plain = True
         self.look()
-        if self._batches and self._timer is None:
-            self._look_later()
+        self._look_later()
         self.stream.resume()
 
     def acked(self, boot: str, seq: int, events: int) -> bool:

@@ -39,6 +39,7 @@ class Descriptor:
         "announce",
         "name",
         "queue",
+        "since",
         "write",
     )
 
@@ -53,6 +54,7 @@ class Descriptor:
     ) -> None:
         self.name = name
         self.queue = queue
+        self.since = queue.since
         self._monitor = monitor
         self._fd = fd
         self._render = render

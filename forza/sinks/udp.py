@@ -55,6 +55,7 @@ class Udp:
         "_waiting",
         "name",
         "queue",
+        "since",
     )
 
     def __init__(
@@ -66,6 +67,7 @@ class Udp:
         self._host = host
         self._port = port
         self.queue = queue
+        self.since = queue.since
         self._batch = b""
         self._at = 0
         self._dropped: dict[str, Dropped] = {}
