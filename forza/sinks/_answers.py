@@ -39,16 +39,17 @@ class Answers:
         *lines, tail = (self._tail + data).split(b"\n")
         self._tail = tail[: _LONGEST + 1]
         useful = False
-        for line in lines:
-            if self._unacked.acking:
-                if line.startswith(_ACK):
-                    useful |= self._acknowledged(_parse(line).get("ack"))
-            elif not self._greeting(line):
+        if not self._unacked.acking:
+            if not lines and len(tail) <= _LONGEST:
+                return False  # its first line goes on
+            useful = self._greeting(lines.pop(0) if lines else tail)
+            if not useful:
                 return False
-            else:
-                useful = True
-        if len(tail) > _LONGEST and not self._unacked.acking:
-            self._greeting(tail)
+        for line in reversed(lines):
+            # The last one says all that those before it do, and is the only one that
+            # is looked at: a peer that lies without end shall not keep us busy.
+            if line.startswith(_ACK):
+                return self._acknowledged(_parse(line).get("ack")) or useful
         return useful
 
     def _greeting(self, line: bytes) -> bool:

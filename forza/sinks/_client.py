@@ -35,6 +35,7 @@ _STAGGER = 1.0
 # A connection that lasted this long earns the first delay again.
 _STABLE = 5.0
 _DEAF_SECONDS = 0.1
+_READS_AT_ONCE = 8
 _LOOK_FIRST = 0.001
 _LOOK_MOST = 0.05
 
@@ -198,7 +199,9 @@ class Client:
         # said so, and what came before the error would hide it.
         link = self._link
         assert link is not None
-        while link is self._link:
+        for _ in range(_READS_AT_ONCE):
+            if link is not self._link:
+                return
             try:
                 data = link.recv(65536)
             except (BlockingIOError, InterruptedError):
@@ -213,6 +216,8 @@ class Client:
                 self._loop.remove_reader(link.sock.fileno())
                 self._loop.call_later(_DEAF_SECONDS, self._listen, link)
                 return
+        self._loop.remove_reader(link.sock.fileno())  # the others' turn
+        self._loop.call_soon(self._listen, link)
 
     def _useful(self, data: bytes) -> bool:
         if self._answers is None:

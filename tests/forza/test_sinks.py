@@ -12,7 +12,8 @@ import socket
 import struct
 import subprocess
 import sys
-from contextlib import AsyncExitStack
+import threading
+from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -360,6 +361,45 @@ def test_server_that_talks(run: Run) -> None:
             closing = asyncio.create_task(sink.close(PATIENCE))
             assert number(await receive_all(connection)) == list(range(100))
             assert await closing == 0
+
+    run(main())
+
+
+def test_receiver_that_acknowledges_without_end(run: Run) -> None:
+    """However much a receiver has to say, the loop is there for others, too."""
+
+    async def main() -> None:
+        async with Peer() as peer:
+            peer.listen()
+            owner, sink = connect(("127.0.0.1", peer.port))
+            connection = await peer.accept()
+            connection.setblocking(True)
+            over = threading.Event()
+
+            def talk() -> None:
+                count = 1
+                with suppress(OSError):
+                    connection.sendall(b'{"forza":"listen","version":1}\n')
+                    while not over.is_set():
+                        ack = b'{"ack":{"boot":"boot","seq":1,"events":%d}}\n'
+                        words = b"".join(ack % n for n in range(count, count + 1000))
+                        connection.sendall(words)
+                        count += 1000
+
+            talker = threading.Thread(target=talk)
+            talker.start()
+            try:
+                owner.send_lines("logs/stdout", b"x\n" * 1_000_000)
+                await soon(lambda: sink._unacked.acking)
+                for _ in range(200):
+                    await asyncio.sleep(0.001)
+                assert sink.connected
+                assert await sink.close(0.05) in (0, 1_000_000)
+            finally:
+                over.set()
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+                talker.join()
 
     run(main())
 
