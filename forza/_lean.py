@@ -70,7 +70,7 @@ def _load_lean() -> Callable[[], AbstractEventLoop]:
         __import__("concurrent")  # the real one: an empty package
         asyncio, uvloop = _package("asyncio"), _package("uvloop")
         sys.modules.update(asyncio=asyncio, uvloop=uvloop)
-        for name, names in _stand_ins():
+        for name, names in _stand_ins().items():
             if name not in sys.modules:
                 placed.append(name)
                 _place(name, names)
@@ -222,6 +222,32 @@ class _WeakValues:
         return value
 
 
+class _WeakSet:
+    """What uvloop uses of a WeakSet: for asynchronous generators, of which few run."""
+
+    def __init__(self) -> None:
+        self._refs: set[Any] = set()
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __iter__(self) -> Iterator[object]:
+        return iter([value for ref in tuple(self._refs) if (value := ref())])
+
+    def add(self, value: object) -> None:
+        from _weakref import ref
+
+        self._refs.add(ref(value, self._refs.discard))
+
+    def discard(self, value: object) -> None:
+        from _weakref import ref
+
+        self._refs.discard(ref(value))
+
+    def clear(self) -> None:
+        self._refs.clear()
+
+
 class _NeverRaisedError(Exception):
     """For the `except` clauses of paths that nobody takes."""
 
@@ -233,8 +259,8 @@ def _no_tls(*args: object) -> NoReturn:
     )
 
 
-def _stand_ins() -> Iterator[tuple[str, Names]]:
-    """Yield, for each module to replace, all that its importers take from it.
+def _stand_ins() -> dict[str, Names]:
+    """Return, for each module to replace, all that its importers take from it.
 
     A name that is missing here fails the import, and so leads to plain imports.
     """
@@ -243,11 +269,7 @@ def _stand_ins() -> Iterator[tuple[str, Names]]:
     class MainThread:
         ident = get_ident()
 
-    # By _weakrefset, which is imported below, once this is in its place: one type.
-    yield "types", {"GenericAlias": type(list[int])}
-    from _weakrefset import WeakSet
-
-    others: dict[str, Names] = {
+    return {
         # ---- for uvloop ----
         # Arguments are checked against SSLContext; the rest is used by SSLProtocol
         # alone, which can't be made without a MemoryBIO.
@@ -308,9 +330,12 @@ def _stand_ins() -> Iterator[tuple[str, Names]]:
         "functools": _all_of("_functools"),
         "warnings": _all_of("_warnings"),
         # Transports by descriptor, and running asynchronous generators.
-        "weakref": {"WeakValueDictionary": _WeakValues, "WeakSet": WeakSet},
+        "weakref": {"WeakValueDictionary": _WeakValues, "WeakSet": _WeakSet},
         # The logger is silent unless something goes wrong.
         "asyncio.log": {"logger": _Later("asyncio.log", "logger")},
+        # Kept in a variable that no code reads.
+        "itertools": _later("itertools", "chain"),
+        "asyncio.transports": _later("asyncio.transports", "_FlowControlMixin"),
         # Imported, and nothing taken from them.
         "asyncio.base_events": {},
         "asyncio.futures": {},
@@ -340,13 +365,12 @@ def _stand_ins() -> Iterator[tuple[str, Names]]:
         # them all in Python, only to throw those away.
         "datetime": _all_of("_datetime"),
     }
-    yield from others.items()
 
 
 def _asyncio_names() -> Names:
     """Return what uvloop takes from asyncio itself: nearly all is the real thing."""
     import _asyncio
-    from asyncio import exceptions, protocols, transports
+    from asyncio import exceptions, protocols
 
     return {
         "CancelledError": exceptions.CancelledError,
@@ -354,7 +378,6 @@ def _asyncio_names() -> Names:
         "TimeoutError": exceptions.TimeoutError,
         "BaseProtocol": protocols.BaseProtocol,
         "Protocol": protocols.Protocol,
-        "Transport": transports.Transport,
         "Future": _asyncio.Future,
         "Task": _asyncio.Task,
         "get_event_loop": _asyncio.get_event_loop,
@@ -366,6 +389,7 @@ def _asyncio_names() -> Names:
         "ensure_future": _ensure_future,
         # create_server, create_connection by name, run_in_executor.
         **_later("asyncio", "gather wait wrap_future"),
+        **_later("asyncio", "Transport"),  # which no code uses
         # Handlers of SIGCHLD that belong to one are refused.
         "AbstractChildWatcher": (),
     }

@@ -41,16 +41,13 @@ LEAN = {
     "uvloop._noop",
     "cython_runtime",
     "_cython",
-    "_weakrefset",
-    "itertools",
     "errno",
     "gc",
     "concurrent",
-    # asyncio: Future and Task, and three small modules; the package is incomplete.
+    # asyncio: Future and Task, and two small modules; the package is incomplete.
     "asyncio",
     "asyncio.exceptions",
     "asyncio.protocols",
-    "asyncio.transports",
     "_asyncio",
     # The halves in C of modules that have stand-ins.
     "_collections",

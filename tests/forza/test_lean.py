@@ -201,7 +201,7 @@ def test_every_stand_in_is_gone() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(dict(_lean._stand_ins())))
+@pytest.mark.parametrize("name", sorted(_lean._stand_ins()))
 def test_a_later_import_gets_the_real_module(name: str) -> None:
     """Whoever imports what had a stand-in gets all that the real module has."""
     look = f"""
@@ -679,10 +679,9 @@ def test_a_missing_name_leads_to_plain_imports(
         f"""
         complete = _lean._stand_ins
         def stand_ins():
-            for module, names in complete():
-                if module == {module!r}:
-                    del names[{name!r}]
-                yield module, names
+            incomplete = complete()
+            del incomplete[{module!r}][{name!r}]
+            return incomplete
         _lean._stand_ins = stand_ins
         if not {tested}:
             _lean.TESTED = {{"uvloop": ()}}
@@ -793,12 +792,13 @@ def test_a_loop_that_does_not_do_its_work_is_found_out() -> None:
         _lean.TESTED = {"uvloop": ()}
         complete = _lean._stand_ins
         def stand_ins():
-            for module, names in complete():
-                if module == "signal":
-                    names["set_wakeup_fd"] = lambda fd, **k: -1
-                    names["signal"] = lambda signum, handler: None
-                    names["siginterrupt"] = lambda *args: None
-                yield module, names
+            useless = complete()
+            useless["signal"].update(
+                set_wakeup_fd=lambda fd, **k: -1,
+                signal=lambda signum, handler: None,
+                siginterrupt=lambda *args: None,
+            )
+            return useless
         _lean._stand_ins = stand_ins
         """
     )
