@@ -40,10 +40,10 @@ class Strategy:
 
     First the `canary`, so many drones, of which none may fail; then batches of `batch`
     drones (a number, or a percentage such as `"25%"`), by default all the others at
-    once, each after the one before and `pause` seconds. The change stops when more than
-    `max_fail` drones have failed, and what it has changed is undone where `undo` is set.
-    Without `max_fail` nothing stops a change that has neither canary nor batches, and
-    one failure stops any other.
+    once, each after the one before and `pause` seconds. The change stops when more
+    than `max_fail` drones have failed, and where `undo` is set, what it has changed is
+    then undone. Without `max_fail` nothing stops a change that has neither canary nor
+    batches, and one failure stops any other.
     """
 
     canary: int = 0
@@ -81,7 +81,7 @@ class Rollout:
     """One change on its way: `take` who is next, and `settle` what became of each.
 
     Drones begin in the order in which they were given, no batch before the one before
-    has been settled, and none once `stopped` says why.
+    has been settled, and none once `stopped` says why; `broken` if it was for failures.
     """
 
     def __init__(self, drones: Sequence[str], strategy: Strategy) -> None:
@@ -89,6 +89,7 @@ class Rollout:
             raise ValueError("a drone is named twice")
         self.strategy = strategy
         self.stopped = ""
+        self.broken = False
         self.running: set[str] = set()
         self.endings: dict[str, Ending] = {}
         self._batches = strategy.batches(drones)
@@ -111,6 +112,11 @@ class Rollout:
     def batch(self) -> tuple[int, int]:
         """Return which batch this is, from 1, and of how many."""
         return self._at + 1, len(self._batches)
+
+    @property
+    def current(self) -> tuple[str, ...]:
+        """Return whose turn it is."""
+        return self._batches[self._at] if self._batches else ()
 
     @property
     def over(self) -> bool:
@@ -149,6 +155,7 @@ class Rollout:
         elif count > self._allowed:
             least = f"{self._allowed} may" if self._allowed else "none may"
             self.stopped = f"{count} failed, and {least}"
+        self.broken = bool(self.stopped)
 
     def stop(self, why: str) -> None:
         """Let nobody begin any more; the first reason stays."""
@@ -158,9 +165,7 @@ class Rollout:
         """Return who was changed: batches in reverse, and in each the drones."""
         changed = [
             tuple(
-                name
-                for name in reversed(batch)
-                if self.endings.get(name) == "changed"
+                name for name in reversed(batch) if self.endings.get(name) == "changed"
             )
             for batch in reversed(self._batches)
         ]

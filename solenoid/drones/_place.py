@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Know where an app is on a drone, and have solenoid there do things with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from solenoid.drones._ask import ask
+from solenoid.drones._visit import StepError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from solenoid.drones._visit import Visit
+
+    # Have solenoid on the drone of a visit; returns the words that run it.
+    Ready = Callable[[Visit], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an app is on a drone, and how solenoid is asked about it."""
+
+    run_dir: str
+    ready: Ready
+    timeout: float = 600.0
+
+    async def ask(
+        self, visit: Visit, verb: str, *options: str, input: bytes = b""
+    ) -> dict[str, Any]:
+        """Have solenoid do a verb on the app; return its answer."""
+        await self.prepare(visit)
+        words = [*visit.solenoid, verb, *options, "--run-dir", self.run_dir]
+        accept = (0, 1) if verb == "status" else (0,)
+        return await ask(
+            visit.session, words, input=input, timeout=self.timeout, accept=accept
+        )
+
+    async def prepare(self, visit: Visit) -> None:
+        """Have solenoid on the drone, once in a visit."""
+        if not visit.solenoid:
+            visit.solenoid = tuple(await self.ready(visit))
+
+    async def look(self, visit: Visit) -> dict[str, Any]:
+        """Return how the app is: nothing where there has never been one."""
+        try:
+            return await self.ask(visit, "status")
+        except StepError as error:
+            if error.reply.get("step") == "find":
+                return {}
+            raise
+
+    async def back_to(self, visit: Visit, release: str | None) -> None:
+        """Have an earlier release run again; None is that nothing shall run."""
+        if release is None:
+            await self.ask(visit, "stop")
+        else:
+            await self.ask(visit, "rollback", release)
+
+    async def busy(self, visit: Visit) -> bool:
+        """Say whether a solenoid is at work there: it holds a lock as long as it is."""
+        words = ["flock", "-n", f"{self.run_dir}/lock", "true"]
+        return (await visit.session.run(words, timeout=60)).status == 1
+
+
+def running(status: dict[str, Any]) -> str | None:
+    """Return the release that runs, if one does."""
+    found = status.get("release") if status.get("running") else None
+    return None if found is None else str(found)

@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Say how a drone gets a snapshot: from a storage by a URL of its own, or from us."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from solenoid._errors import FetchError
+from solenoid.storage import open_storage, redacted, scheme_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+
+    from solenoid.drones._visit import Visit
+
+# Long enough for the slowest fetch, short enough for whoever finds it in a log.
+_VALID = 3600
+_FOLDER = ".incoming"
+# The folder is the owner's alone: what lies in it becomes an app.
+_MAKE = 'umask 022 && mkdir -p -- "$1" && umask 077 && mkdir -p -- "$1/$2"'
+
+
+class Snapshot(Protocol):
+    """A snapshot on its way to drones; `about` is how it is called."""
+
+    about: str
+
+    def on(
+        self, visit: Visit, run_dir: str
+    ) -> AbstractAsyncContextManager[tuple[list[str], bytes]]:
+        """Have it where the drone can get it, for as long as the block lasts.
+
+        Yields options for `solenoid start`, and what it has to read first.
+        """
+
+
+class Stored:
+    """A snapshot in a storage: the drone gets a URL and a digest, never credentials.
+
+    The storage's options stay here. An `s3:` URL is signed for an hour, for each drone
+    anew, and goes over standard input: who sees it may use it.
+    """
+
+    def __init__(
+        self, url: str, *, sha256: str = "", options: Mapping[str, object] | None = None
+    ) -> None:
+        self.about = redacted(url)
+        self._url, self._sha256 = url, sha256
+        self._options = options
+
+    @asynccontextmanager
+    async def on(
+        self, visit: Visit, run_dir: str
+    ) -> AsyncIterator[tuple[list[str], bytes]]:
+        """Sign the URL."""
+        url = await signed(self._url, self._options)
+        words = ["--from", "-"]
+        if self._sha256:
+            words += ["--sha256", self._sha256]
+        yield words, f"{url}\n".encode()
+
+
+class Sent:
+    """A snapshot of ours, which goes over the connection; it is removed afterwards."""
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.about = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
+        self._path, self._sha256 = path, sha256
+
+    @classmethod
+    async def of(cls, path: Path) -> Sent:
+        """Compute the digest of a file. Raises OSError."""
+
+        def digest() -> str:
+            with path.open("rb") as file:
+                return file_digest(file, "sha256").hexdigest()
+
+        return cls(path, await asyncio.to_thread(digest))
+
+    @asynccontextmanager
+    async def on(
+        self, visit: Visit, run_dir: str
+    ) -> AsyncIterator[tuple[list[str], bytes]]:
+        """Send it into a folder of the run directory."""
+        session = visit.session
+        words = ["/bin/sh", "-c", _MAKE, "sh", run_dir, _FOLDER]
+        await session.run(words, timeout=60, check=True)
+        place = f"{run_dir}/{_FOLDER}/{self._sha256}.tgz"
+        await session.put(self._path, place)
+        try:
+            yield ["--from", place, "--sha256", self._sha256], b""
+        finally:
+            # Through the connection of now: the first one may have been lost.
+            await visit.session.run(["rm", "-f", "--", place], timeout=60)
+
+
+async def signed(url: str, options: Mapping[str, object] | None) -> str:
+    """Return a URL that needs no credentials. Raises FetchError, StorageError."""
+    if scheme_of(url) != "s3":
+        return url
+    storage = open_storage(url, options)
+    try:
+        presign = getattr(storage, "presign", None)
+        if presign is None:
+            raise FetchError(f"{redacted(url)}: this storage signs no URLs")
+        return str(await presign(url, _VALID))
+    finally:
+        await storage.close()

@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Start a release on a drone, with nothing between it and the one before."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from solenoid.drones._errors import SessionError
+from solenoid.drones._place import running
+from solenoid.drones._probe import ProbeError, wait_healthy
+from solenoid.drones._visit import Outcome, StepError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solenoid.drones._inventory import Probe
+    from solenoid.drones._place import Place
+    from solenoid.drones._snapshot import Snapshot
+    from solenoid.drones._visit import Visit
+
+_LOOK_AGAIN = 1.0
+
+
+class Start:
+    """Start a snapshot as a new release, and let it through the gate.
+
+    The gate is solenoid's own on the drone, the start event, and then the `probe`, if
+    there is one. What fails there goes back to what ran before, and so does `undo`.
+    """
+
+    undoable = True
+
+    def __init__(
+        self,
+        place: Place,
+        snapshot: Snapshot,
+        *,
+        options: Sequence[str] = (),
+        environ: bytes | None = None,
+        probe: Probe | None = None,
+        verb: str = "start",
+    ) -> None:
+        self.verb = verb
+        self._place, self._snapshot, self._probe = place, snapshot, probe
+        self._options, self._environ = options, environ
+
+    async def do(self, visit: Visit) -> Outcome:
+        """Look at what runs, bring the snapshot, start it, ask whether it is well."""
+        place = self._place
+        await place.prepare(visit)
+        visit.step("look")
+        before = await place.look(visit)
+        visit.step("send", self._snapshot.about)
+        async with self._snapshot.on(visit, place.run_dir) as (words, secret):
+            visit.step("start")
+            visit.changing = True
+            options = [*words, *self._options]
+            environ = self._environ or b""
+            if self._environ is not None:
+                options += ["--env-file", "-"]
+            try:
+                event = await place.ask(
+                    visit, "start", *options, input=secret + environ
+                )
+            except SessionError as error:
+                event = await self._sort_out(visit, before, error)
+            except StepError as error:
+                error.unclear = error.reply.get("running") != running(before)
+                raise
+        after = await place.look(visit)
+        await self._gate(visit, before, event)
+        visit.changing = False
+        return Outcome(True, running(after), running(before), reply=event)
+
+    async def undo(self, visit: Visit, outcome: Outcome) -> None:
+        """Go back to what ran before; stop the app if nothing did."""
+        place = self._place
+        await visit.steadily(lambda: place.back_to(visit, outcome.before))
+
+    async def _gate(
+        self, visit: Visit, before: dict[str, Any], event: dict[str, Any]
+    ) -> None:
+        if self._probe is None:
+            return
+        visit.step("probe", self._probe.path)
+        try:
+            port = event.get("meta", {}).get("port")
+            await wait_healthy(self._probe, visit.session, port)
+        except (ProbeError, SessionError) as error:
+            release = running(before)
+            await visit.steadily(lambda: self._place.back_to(visit, release))
+            visit.changing = False
+            output = getattr(error, "output", "")
+            raise StepError(str(error), output=output, blame=error.blame) from error
+
+    async def _sort_out(
+        self, visit: Visit, before: dict[str, Any], lost: SessionError
+    ) -> dict[str, Any]:
+        """Find out how a start ended that nobody could watch to its end.
+
+        The connection is gone, but solenoid on the drone goes on: it holds the lock of
+        the run directory for as long as it is at work.
+        """
+        deadline = monotonic() + self._place.timeout
+        visit.step("look", "the connection was lost")
+        while await visit.steadily(lambda: self._place.busy(visit)):
+            if monotonic() > deadline:
+                raise StepError(f"{lost}; it still starts", unclear=True) from lost
+            await asyncio.sleep(_LOOK_AGAIN)
+        after = await visit.steadily(lambda: self._place.look(visit))
+        now = running(after)
+        if now is not None and now != before.get("release"):
+            return dict(after.get("start") or {})
+        failed = after.get("failed")
+        why = after.get("why") if failed != before.get("failed") else None
+        raise StepError(
+            f"{lost}; {why}" if why else str(lost),
+            unclear=now != running(before),
+        ) from lost
