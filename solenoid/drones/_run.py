@@ -26,8 +26,8 @@ class Run:
     """A change on its way: iterate over it for the results, as they become known.
 
     A drone whose change is taken back comes twice, the last time as `undone`; those
-    that never began come at the end. `results` has the last word on each. Who leaves the
-    loop early awaits `close`, which lets nobody begin any more.
+    that never began come at the end. `results` has the last word on each. Who leaves
+    the loop early awaits `close`, which lets nobody begin any more.
     """
 
     def __init__(

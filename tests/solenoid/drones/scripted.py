@@ -35,6 +35,7 @@ class Scripted:
     fail_start: str = ""
     hold: asyncio.Event | None = None  # a start waits for it, once it has begun
     begun: asyncio.Event = field(default_factory=asyncio.Event)
+    returned: asyncio.Event = field(default_factory=asyncio.Event)  # a second time
     app_port: int = 0
     script: Callable[[list[str], str], Awaitable[Answer | None]] | None = None
     asked: list[str] = field(default_factory=list)
@@ -131,6 +132,8 @@ class _Server(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._drone.connected += 1
+        if self._drone.connected > 1:
+            self._drone.returned.set()
         self._drone.connections.append(conn)
 
     def begin_auth(self, username: str) -> bool:

@@ -171,7 +171,7 @@ def test_a_failure_stops_and_takes_back(tmp_path: Path) -> None:
 
 
 def test_all_at_once_goes_on(tmp_path: Path) -> None:
-    """Without batches each drone is on its own: the dead and the failing cost no other."""
+    """Without batches each drone is on its own: a dead one costs no other."""
 
     async def main() -> None:
         async with field(tmp_path) as web:
@@ -281,7 +281,7 @@ def test_probe_of_nobody(tmp_path: Path) -> None:
 
 
 def test_interrupted(tmp_path: Path) -> None:
-    """Stopped in the middle: who has begun ends, nobody else begins, nothing goes back."""
+    """Stopped in the middle: who has begun ends, and nobody else begins."""
 
     async def main() -> None:
         async with field(tmp_path) as web:
@@ -304,7 +304,7 @@ def test_interrupted(tmp_path: Path) -> None:
 
 
 def test_abandoned(tmp_path: Path) -> None:
-    """The second time one leaves at once, and knows who was in the middle, and where."""
+    """The second time one leaves at once, and knows who was where in the middle."""
 
     async def main() -> None:
         async with field(tmp_path) as web:
@@ -313,14 +313,15 @@ def test_abandoned(tmp_path: Path) -> None:
             left: list[Step] = []
 
             async def abandon() -> None:
-                await web["web2"].begun.wait()
-                while web["web1"].release != "2" or "web1" not in run.results:
-                    await asyncio.sleep(0)
+                await asyncio.gather(web["web2"].begun.wait(), web1_done.wait())
                 run.stop("interrupted")
                 left.extend(run.abandon())
 
+            web1_done = asyncio.Event()
             leaving = asyncio.create_task(abandon())
-            await all_of(run)
+            async for result in run:
+                if result.drone == "web1":
+                    web1_done.set()
             await leaving
             assert [(step.drone, step.step) for step in left] == [("web2", "start")]
             found = states(run)
@@ -363,8 +364,7 @@ def test_cut_in_the_middle_of_a_start(tmp_path: Path) -> None:
                 for drone in web.drones.values():
                     await drone.begun.wait()
                     drone.cut()
-                    while drone.connected < 2:
-                        await asyncio.sleep(0.01)
+                    await drone.returned.wait()
                     assert drone.hold is not None
                     drone.hold.set()
 
