@@ -17,11 +17,30 @@ if TYPE_CHECKING:
         CommandError,
         DronesError,
         InventoryError,
+        LockedError,
+        LockLostError,
         SessionError,
     )
-    from solenoid.drones._inventory import App, Drone, Inventory, Probe, load
-    from solenoid.drones._session import Completed, Session
-    from solenoid.drones._ssh import Ssh
+    from solenoid.drones._inventory import (
+        App,
+        Drone,
+        Inventory,
+        Probe,
+        load,
+    )
+    from solenoid.drones._lock import (
+        Holder,
+        Lock,
+        break_lock,
+        lock,
+    )
+    from solenoid.drones._session import (
+        Completed,
+        Session,
+    )
+    from solenoid.drones._ssh import (
+        Ssh,
+    )
 
 __all__ = (
     "App",
@@ -29,13 +48,19 @@ __all__ = (
     "Completed",
     "Drone",
     "DronesError",
+    "Holder",
     "Inventory",
     "InventoryError",
+    "Lock",
+    "LockLostError",
+    "LockedError",
     "Probe",
     "Session",
     "SessionError",
     "Ssh",
+    "break_lock",
     "load",
+    "lock",
 )
 
 _HOMES = {
@@ -44,13 +69,19 @@ _HOMES = {
     "Completed": "_session",
     "Drone": "_inventory",
     "DronesError": "_errors",
+    "Holder": "_lock",
     "Inventory": "_inventory",
     "InventoryError": "_errors",
+    "Lock": "_lock",
+    "LockLostError": "_errors",
+    "LockedError": "_errors",
     "Probe": "_inventory",
     "Session": "_session",
     "SessionError": "_errors",
     "Ssh": "_ssh",
+    "break_lock": "_lock",
     "load": "_inventory",
+    "lock": "_lock",
 }
 
 

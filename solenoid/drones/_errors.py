@@ -10,6 +10,7 @@ from solenoid._errors import Blame, SolenoidError
 
 if TYPE_CHECKING:
     from solenoid.drones._inventory import Drone
+    from solenoid.drones._lock import Holder
     from solenoid.drones._session import Completed
 
 # unreachable: no such name, no route, refused, or a server that hangs up at once
@@ -54,3 +55,24 @@ class CommandError(DronesError):
         super().__init__(f"{drone.name}: {message}")
         self.drone = drone
         self.completed = completed
+
+
+class LockedError(DronesError):
+    """Somebody else has the lock: `holder`."""
+
+    step = "lock"
+
+    def __init__(self, drone: Drone, message: str, holder: Holder | None) -> None:
+        super().__init__(f"{drone.name}: {message}")
+        self.drone = drone
+        self.holder = holder
+
+
+class LockLostError(DronesError):
+    """The lock is ours no more: it was broken, or the drone has not heard of us."""
+
+    step = "lock"
+
+    def __init__(self, drone: Drone, message: str) -> None:
+        super().__init__(f"{drone.name}: {message}")
+        self.drone = drone
