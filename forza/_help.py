@@ -24,7 +24,8 @@ where events go (default: standard output):
   -h, --host [HOST[:PORT]]  a metrics server (default 127.0.0.1); repeat it to name
                             servers that stand in for each other
   -p, --port PORT           the port of the hosts before it (default 1337)
-      --to URL              tcp:HOST:PORT[,HOST:PORT...], udp:HOST:PORT, stdout: or
+      --to URL              tcp:HOST:PORT[,HOST:PORT...], unix:PATH (or unix:@NAME),
+                            udp:HOST:PORT, stdout: or
                             file:PATH[?max=BYTES&keep=N] (a full file becomes PATH.1);
                             repeat it to send everything to each
       --buffer BYTES        hold back so much for a server that is away (default 1M);

@@ -32,6 +32,7 @@ else:
     import _signal as signal
 
 EXIT_STORE = 1
+_OWNER_ONLY = 0o600
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SEE = "; try 'forza listen --help'"
 _BACKLOG = 1024
@@ -57,9 +58,11 @@ def main(argv: Sequence[str]) -> NoReturn:
     serve(*given)
 
 
-def parse(argv: Sequence[str]) -> tuple[str, int, str] | None:
-    """Return host, port and URL; None if help is wanted. Raises UsageError."""
-    host, url = "", ""
+def parse(argv: Sequence[str]) -> tuple[str, int, str, str, int] | None:
+    """Return host and port (-1: none), a unix socket's path ("": none) and mode, and
+    the URL; None if help is wanted. Raises UsageError.
+    """
+    host = url = path = mode = ""
     number: int | None = None
     words = list(reversed(argv))
     while words:
@@ -67,15 +70,20 @@ def parse(argv: Sequence[str]) -> tuple[str, int, str] | None:
         name, equals, value = word.partition("=")
         if word == "--help":
             return None
-        if name in ("--to", "--port", "-p"):
+        if name in ("--to", "--port", "-p", "--unix", "--mode"):
             if not equals:
                 if not words:
                     raise UsageError(f"option {word} needs a value{_SEE}")
                 value = words.pop()
-            if url if name == "--to" else number is not None:
+            given = {"--to": url, "--unix": path, "--mode": mode}
+            if given.get(name, number is not None):
                 raise UsageError(f"option {name} is given twice{_SEE}")
             if name == "--to":
                 url = _checked(value)
+            elif name == "--unix":
+                path = _path(value)
+            elif name == "--mode":
+                mode = _mode(value)
             else:
                 number = _port(value)
         elif word.startswith("-"):
@@ -87,9 +95,25 @@ def parse(argv: Sequence[str]) -> tuple[str, int, str] | None:
         else:
             host, found = server(word)
             number = found or DEFAULT_PORT
+    if mode and (not path or path.startswith("@")):
+        raise UsageError(f"option --mode is for a file that --unix names{_SEE}")
     if number is None:
-        number = DEFAULT_PORT
-    return host or DEFAULT_HOST, number, url or "stdout:"
+        number = -1 if path else DEFAULT_PORT
+    permissions = int(mode, 8) if mode else _OWNER_ONLY
+    return host or DEFAULT_HOST, number, url or "stdout:", path, permissions
+
+
+def _path(text: str) -> str:
+    from forza.sinks.unix import path_in
+
+    return path_in(f"unix:{text}")
+
+
+def _mode(text: str) -> str:
+    octal = 0 < len(text) < 5 and all(digit in "01234567" for digit in text)
+    if not octal or int(text, 8) > 0o777:
+        raise UsageError(f"--mode must be an octal number, as 660, not '{text}'{_SEE}")
+    return text
 
 
 def _port(text: str) -> int:
@@ -104,19 +128,27 @@ def _checked(url: str) -> str:
     return url
 
 
-def serve(host: str, number: int, url: str) -> NoReturn:
+def serve(host: str, number: int, url: str, path: str, mode: int) -> NoReturn:
     """Listen until a signal says to stop; leave with a status."""
     from forza._program import load_runtime, open_stdio, say
 
     open_stdio()
     # They wait until the loop runs, which would not hear them before.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    listeners: list[socket] = []
     try:
-        listeners = listen(host, number)
+        if number >= 0:
+            listeners += listen(host, number)
+        if path:
+            from forza.listen._unix import UnixListener
+
+            listeners.append(UnixListener(path, mode, _BACKLOG))
         make_loop, _ = load_runtime()
         loop = make_loop()
         output = open_output(loop, url)
     except ForzaError as error:
+        for listener in listeners:
+            listener.close()
         say(str(error))
         os._exit(EXIT_SETUP)
     _run(loop, listeners, output)
@@ -184,9 +216,8 @@ def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> No
         loop.add_signal_handler(signum, server.stop)
     reopen = getattr(output, "reopen", server.stop)
     loop.add_signal_handler(signal.SIGHUP, reopen)
-    host, number = listeners[0].getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    loop.call_soon(say, f"listening on {shown}:{number}, events go to {output.name}")
+    shown = " and ".join(dict.fromkeys(map(_shown, listeners)))
+    loop.call_soon(say, f"listening on {shown}, events go to {output.name}")
     loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
     loop.run_forever()
     error = outcome[0]
@@ -209,6 +240,14 @@ def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> No
         )
     )
     os._exit(EXIT_STORE if error is not None else 0)
+
+
+def _shown(listener: socket) -> str:
+    path = getattr(listener, "path", "")
+    if path:
+        return f"unix:{path}"
+    host, number = listener.getsockname()[:2]
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
 def _raise_limit() -> int:

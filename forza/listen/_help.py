@@ -16,12 +16,18 @@ examples:
                                                 from anywhere, into a file
   forza listen --to 'file:events.ndjson?max=100M&keep=9'
                                                 and never more than ten of 100 MB
+  forza listen --unix /run/events.sock --mode 660
+                                                from this machine, user and group only
   forza -h 127.0.0.1 -p 1337 -- node app.js     what sends them
 
 options:
       [HOST:]PORT           where to listen (default 127.0.0.1:1337); [::]:1337 is every
                             address of this machine, IPv6 and IPv4
   -p, --port PORT           the same; 0 is any free port, and stderr tells which
+      --unix PATH           listen on a unix socket (forza --to unix:PATH), and on no
+                            port unless one is given; @NAME is an abstract one. What
+                            a dead receiver has left there is replaced
+      --mode OCTAL          who may connect to PATH (default 600: its owner)
       --to URL              file:PATH[?max=BYTES&keep=N] or stdout: (default, readable
                             on a terminal, else JSON). With max, a full file becomes
                             PATH.1, and so on up to PATH.N (default 5)

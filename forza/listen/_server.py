@@ -8,7 +8,14 @@ how far what came on it is stored: `K` events of batch `S` of boot `B`, and all 
 
 from __future__ import annotations
 
-from _socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPIDLE, socket
+from _socket import (
+    AF_UNIX,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPIDLE,
+    socket,
+)
 from errno import EINTR, ETIMEDOUT
 
 from orjson import JSONDecodeError, loads
@@ -133,8 +140,9 @@ class Server:
                 return
             sock = socket(fileno=fd)
             sock.setblocking(False)
-            sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
-            sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+            if listener.family != AF_UNIX:
+                sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+                sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, _KEEPALIVE_IDLE)
             if len(self._connections) >= self._most:
                 self._make_room()
             connection = Connection(sock, self._output.boots)

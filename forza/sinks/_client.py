@@ -229,12 +229,13 @@ class Client:
     def _listen(self, link: Link) -> None:
         if link is self._link:
             self._loop.add_reader(link.sock.fileno(), self._readable)
+            self._readable()  # what is deciphered already no descriptor tells of
 
     def _closed(self, link: Link) -> None:
         closing = self._flushed is not None and not self._unacked.acking
         if closing and self._stream.written and not unsent(link.sock.fileno()):
             # It closes in order: had it left anything unread, that were a reset.
-            self._unacked.look(0)
+            self._unacked.all_done()
         self._lose("closed by the server")
 
     def _failed(self, error: OSError) -> None:

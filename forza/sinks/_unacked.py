@@ -137,6 +137,10 @@ class Unacked:
             self._settled_at = now
         self._look_at = self._bytes + _LOOK_EVERY
 
+    def all_done(self) -> None:
+        """Be done with all that was written: the receiver has read it."""
+        self._done(self._bytes)
+
     def _look_later(self) -> None:
         """See to it that a burst's memory is given back, although none follows.
 
