@@ -91,7 +91,7 @@ class Rollback:
         try:
             reply = await self._place.ask(visit, "rollback", *words)
         except StepError as error:
-            error.unclear = error.reply.get("running") != running(before)
+            error.unclear = not await self._place.is_as(visit, before)
             raise
         after = await self._place.look(visit)
         visit.changing = False

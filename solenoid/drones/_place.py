@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from solenoid._errors import SolenoidError
 from solenoid.drones._ask import ask
 from solenoid.drones._visit import StepError
 
@@ -51,6 +52,13 @@ class Place:
             if error.reply.get("step") == "find":
                 return {}
             raise
+
+    async def is_as(self, visit: Visit, before: dict[str, Any]) -> bool:
+        """Say whether what runs is what ran before, after something has failed."""
+        try:
+            return running(await self.look(visit)) == running(before)
+        except SolenoidError:
+            return False
 
     async def back_to(self, visit: Visit, release: str | None) -> None:
         """Have an earlier release run again; None is that nothing shall run."""

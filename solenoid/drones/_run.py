@@ -15,9 +15,10 @@ from solenoid.drones._visit import Visit
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
+    from solenoid.drones._connect import Connect
     from solenoid.drones._inventory import Drone
     from solenoid.drones._result import Step
-    from solenoid.drones._visit import Action, Connect
+    from solenoid.drones._visit import Action
 
 PARALLEL = 64
 

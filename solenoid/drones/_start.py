@@ -68,7 +68,7 @@ class Start:
             except SessionError as error:
                 event = await self._sort_out(visit, before, error)
             except StepError as error:
-                error.unclear = error.reply.get("running") != running(before)
+                error.unclear = not await place.is_as(visit, before)
                 raise
         after = await place.look(visit)
         await self._gate(visit, before, event)

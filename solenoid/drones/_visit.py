@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -16,15 +16,11 @@ from solenoid.drones._result import Result, State, Step
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
 
+    from solenoid.drones._connect import Connect, Reached
     from solenoid.drones._inventory import Drone
     from solenoid.drones._session import Session
 
-    # Reach a drone, and hold its lock where the action wants one, as one block.
-    Connect = Callable[
-        [Drone, Callable[[str], None]], AbstractAsyncContextManager[Session]
-    ]
 
 T = TypeVar("T")
 
@@ -109,7 +105,7 @@ class Visit:
         self.solenoid: tuple[str, ...] = ()
         self._action, self._connect, self._keep_open = action, connect, keep_open
         self._tell, self._done = tell, done
-        self._session: Session | None = None
+        self._reached: Reached | None = None
         self._stack = AsyncExitStack()
         self._begun = monotonic()
         self._wanted = asyncio.Event()
@@ -119,18 +115,20 @@ class Visit:
     @property
     def session(self) -> Session:
         """Return the connection."""
-        assert self._session is not None
-        return self._session
+        assert self._reached is not None
+        return self._reached.session
 
     def step(self, step: str, detail: str = "") -> None:
-        """Say what is being done now."""
+        """Say what is done next. Raises LockLostError if the lock is not ours."""
         self.at = Step(self.drone.name, step, detail)
         self._tell(self.at)
+        if self._reached is not None and self._reached.lock is not None:
+            self._reached.lock.check()
 
     async def reconnect(self) -> None:
         """Connect anew, after the connection was lost. Raises as connecting does."""
         stack, self._stack = self._stack, AsyncExitStack()
-        self._session = None
+        self._reached = None
         await _closed(stack)
         await self._enter()
 
@@ -169,12 +167,15 @@ class Visit:
     async def _go(self) -> None:
         try:
             result, outcome = await self._did()
+            await self._log(result)
             self._settle(result)
             if outcome is not None and outcome.changed and self._keep_open:
                 await self._wanted.wait()
                 if self._undo:
                     self.busy = True
-                    self._settle(await self._undid(outcome))
+                    result = await self._undid(outcome)
+                    await self._log(result)
+                    self._settle(result)
         except asyncio.CancelledError:
             if self.busy:
                 state: State = "unclear" if self.changing else "failed"
@@ -206,7 +207,16 @@ class Visit:
 
     async def _enter(self) -> None:
         reached = self._connect(self.drone, self.step)
-        self._session = await self._stack.enter_async_context(reached)
+        self._reached = await self._stack.enter_async_context(reached)
+
+    async def _log(self, result: Result) -> None:
+        """Write into the drone's audit log how it went, if the lock is still held."""
+        lock = self._reached.lock if self._reached else None
+        if lock is None or lock.lost:
+            return
+        more = {"release": result.release or "", "error": result.error}
+        with suppress(SolenoidError):
+            await lock.log(self._action.verb, result.state, **more)
 
     def _settle(self, result: Result) -> None:
         self.busy = False

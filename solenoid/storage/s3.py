@@ -125,6 +125,18 @@ class S3Storage:
                 await client.abort_multipart_upload(**place, UploadId=upload)
                 raise
 
+    async def presign(self, url: str, seconds: int) -> str:
+        """Return a URL that fetches the object without credentials, for so long."""
+        bucket, key = _place(url)
+        with _explained(url):
+            client = await self._connected()
+            signed: str = await client.generate_presigned_url(
+                "get_object",
+                Params={"Bucket": bucket, "Key": key},
+                ExpiresIn=seconds,
+            )
+        return signed
+
     async def close(self) -> None:
         """Close the client's connections."""
         await self._stack.aclose()
@@ -152,7 +164,8 @@ class S3Storage:
         # Buckets of one's own server are seldom in its name server, too.
         by_path = given.get("forcePathBucket", bool(endpoint))
         config = AioConfig(
-            signature_version=UNSIGNED if given.get("anonymous") else None,
+            # For URLs with an endpoint of one's own the default is an older signature.
+            signature_version=UNSIGNED if given.get("anonymous") else "s3v4",
             s3={"addressing_style": "path" if by_path else "auto"},
             # Repeating is the fetch's business, who knows what it has already.
             retries={"total_max_attempts": 1},

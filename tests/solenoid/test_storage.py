@@ -177,6 +177,27 @@ def test_presigned_put(s3: S3Server, tmp_path: Path) -> None:
     assert read(presigned(s3, BUCKET, "put.tgz")) == b"content"
 
 
+def test_presigned_get(s3: S3Server, tmp_path: Path) -> None:
+    """A URL that we sign fetches this object without credentials, and no other."""
+    one, other = (f"s3://{BUCKET}/presigned/{name}" for name in ("a b.tgz", "c.tgz"))
+    (tmp_path / "one").write_bytes(b"data")
+
+    async def main() -> None:
+        for url in (one, other):
+            await solenoid.push(tmp_path / "one", url, options=s3.options)
+        storage = open_storage("s3:", s3.options)
+        url = await storage.presign(one, 600)  # type: ignore[attr-defined]
+        await storage.close()
+        await solenoid.fetch(url, tmp_path / "two")
+        assert (tmp_path / "two").read_bytes() == b"data"
+        assert "X-Amz-Signature" in url
+        if s3.name == "rclone":  # the others check no signatures
+            with pytest.raises(solenoid.AccessError):
+                await solenoid.fetch(url.replace("a%20b", "c"), tmp_path / "three")
+
+    asyncio.run(main())
+
+
 def test_wrong_key(rclone: S3Server, tmp_path: Path) -> None:
     """Who has the wrong key is told so, once, and nothing is left."""
     options = {**rclone.options, "key": "another"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from solenoid.drones._actions import Command, Restart, Rollback, Stop
+from solenoid.drones._connect import Reached
 from solenoid.drones._inventory import Drone, Probe
 from solenoid.drones._place import Place
 from solenoid.drones._rollout import Strategy
@@ -22,7 +23,7 @@ from tests.conftest import PATIENCE
 from tests.solenoid.drones.scripted import Scripted, scripted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from solenoid.drones._result import Result, Step
@@ -62,6 +63,14 @@ class Field:
     def __getitem__(self, name: str) -> Scripted:
         return self.drones[name]
 
+    @asynccontextmanager
+    async def connect(
+        self, drone: Drone, step: Callable[[str, str], None]
+    ) -> AsyncIterator[Reached]:
+        """Connect, without a lock."""
+        async with self.ssh.session(drone) as session:
+            yield Reached(session)
+
     def run(
         self,
         action: Action,
@@ -75,7 +84,7 @@ class Field:
             [*(drone.drone() for drone in self.drones.values()), *more],
             action,
             strategy or Strategy(),
-            connect=lambda drone, step: self.ssh.session(drone),
+            connect=self.connect,
             parallel=parallel,
             on_step=self.steps.append,
             on_batch=lambda number, of, names: self.batches.append(names),
@@ -489,7 +498,7 @@ def test_no_more_than_so_many(tmp_path: Path) -> None:
                 drones,
                 Command(["greet", "you"]),
                 Strategy(),
-                connect=lambda drone, step: web.ssh.session(drone),
+                connect=web.connect,
                 parallel=2,
             )
             results = await all_of(run)
