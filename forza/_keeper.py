@@ -54,7 +54,7 @@ def keep(
     descriptor that holds the state file), `json` (the pidfile is JSON), `min_uptime`
     (seconds), and what Policy understands.
     """
-    from forza._program import open_stdio
+    from forza._start import open_stdio
 
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     # Where whoever started us ignores it, so would we, and children vanish untold.
@@ -84,7 +84,7 @@ def resume(life: Mapping[str, Any]) -> NoReturn:
 def _try(for_forza: bool) -> NoReturn:
     """Load what a keeper and its monitors load, and see whether that works."""
     if for_forza:
-        from forza import _monitor, _program  # noqa: F401
+        from forza import _monitor, _program, _start  # noqa: F401
         from forza.plugins import BUILT_IN, find
         from forza.ready import before, port  # noqa: F401
         from forza.sinks import file, tcp  # noqa: F401

@@ -97,7 +97,7 @@ def _be_child(
         os.execvp(args[0], tuple(args))
     os.close(writable)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
-    from forza._program import start
+    from forza._start import start
 
     start(args, settings)
 

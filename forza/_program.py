@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Be the process that forza owns: child first, then the lean runtime, then its end."""
+"""Run a monitor on the lean runtime, from the loop to the last word."""
 
 from __future__ import annotations
 
@@ -15,12 +15,9 @@ from forza._errors import (
     SpawnError,
     UsageError,
 )
-from forza._forwarding import HANDLED, Forwarding
-from forza._native import path
+from forza._forwarding import Forwarding
 from forza._proc import read
-from forza._process import Process, ProcessOptions
-from forza._stage import replace
-from forza.plugins import BUILT_IN
+from forza._process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,43 +42,6 @@ _BURST_BYTES = 1024 * 1024
 _QUIET_BYTES = 64 * 1024
 
 
-def start(args: Sequence[str], settings: dict[str, Any]) -> NoReturn:
-    """Run the app, and leave with its status; `settings` are Monitor's arguments."""
-    block_signals()
-    open_stdio()
-    # A service manager's: it is not the app whom that listens to.
-    if socket := os.environ.pop("NOTIFY_SOCKET", None):
-        settings = {**settings, "notify_socket": socket}
-    process = spawn_early(args, settings)
-    child = process.hand_over() if process is not None else None
-    _keep_ready_fd(settings, inheritable=True)
-    replace("monitor", tuple(args), settings, child)
-    leave(args, settings, child)
-
-
-def _keep_ready_fd(settings: dict[str, Any], *, inheritable: bool) -> None:
-    """Let the descriptor that waits for the start survive our exec, and no other."""
-    if (fd := settings.get("ready_fd")) is not None:
-        os.set_inheritable(fd, inheritable)
-
-
-def block_signals() -> None:
-    """Let signals wait: one now would kill the monitor and leave the child."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    # Whoever ignores it, as daemons do, has handed that on: the kernel would reap the
-    # child by itself, and nobody could tell how it ended.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
-def open_stdio() -> None:
-    """Open /dev/null where 0, 1 or 2 is closed, lest one of ours land there."""
-    for wanted in range(3):
-        try:
-            os.fstat(wanted)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-
-
 def leave(
     args: Sequence[str],
     settings: dict[str, Any],
@@ -90,7 +50,8 @@ def leave(
 ) -> NoReturn:
     """Run the monitor to its end, and this process too."""
     process = Process.adopt(child) if child is not None else None
-    _keep_ready_fd(settings, inheritable=False)
+    if (fd := settings.get("ready_fd")) is not None:
+        os.set_inheritable(fd, False)
     try:
         code = _run(args, settings, process, runtime or load_runtime())
     except BaseException as error:
@@ -113,100 +74,6 @@ def say(text: str) -> None:
         write_now(2, f"forza: {text}\n".encode(errors="replace"))
     except OSError:
         pass
-
-
-def spawn_early(args: Sequence[str], settings: dict[str, Any]) -> Process | None:
-    """Spawn the child before anything is loaded that it need not wait for.
-
-    What can't be tried twice is left to the monitor: foreign plugins may still change
-    the options, and a failed spawn is news that the monitor has to send.
-    """
-    options = ProcessOptions(
-        args,
-        cwd=settings.get("cwd"),
-        uid=settings.get("uid"),
-        gid=settings.get("gid"),
-        ipc=settings.get("ipc"),
-        job=_is_job(),
-        limits=settings.get("limits"),
-    )
-    early = all(name in BUILT_IN for name in settings["plugins"])
-    try:
-        _check_installed()
-        _check_files(settings)
-        ear = _prepare(settings, options) if early else -1
-    except ForzaError as error:
-        say(str(error))
-        os._exit(EXIT_SETUP)
-    if not early:
-        return None
-    from forza._spawn import spawn
-
-    # Its first orphans may come before we have loaded what else there is to load.
-    adopts = path("guard") is None and _adopt_orphans()
-    try:
-        process = spawn(options)
-    except SpawnError:
-        if ear >= 0:
-            os.close(ear)
-        return None
-    if ear >= 0:
-        told = {**settings["plugin_options"].get("start", {}), "ear": str(ear)}
-        settings["plugin_options"] = {**settings["plugin_options"], "start": told}
-        os.set_inheritable(ear, True)  # only now: it is not for the app
-    process.adopts = adopts
-    return process
-
-
-def _is_job() -> bool:
-    """Say whether the app is to have the terminal's foreground, if there is one."""
-    if not os.isatty(0):
-        return False
-    from forza._terminal import is_ours
-
-    return is_ours()
-
-
-def _check_installed() -> None:
-    """Look for what the second stage will import: it would be late to miss it then."""
-    if TYPE_CHECKING:
-        from importlib.machinery import PathFinder
-    else:
-        from _frozen_importlib_external import PathFinder
-
-    for name in ("uvloop", "orjson"):
-        if name not in sys.modules and PathFinder.find_spec(name) is None:
-            raise ForzaError(f"{name} is not installed: pip install {name}")
-
-
-def _check_files(settings: dict[str, Any]) -> None:
-    """Raise SinkError for a file that can't be written, while nothing runs yet."""
-    if path := settings.get("start_log"):
-        from forza._startlog import prepare
-
-        prepare(path)
-    if path := settings.get("spool"):
-        from forza.spool._depot import check_folder
-
-        check_folder(path)
-    for url in settings["to"]:
-        if url.startswith("file:"):
-            from forza.sinks import file_options
-            from forza.sinks._logfile import check_append
-
-            check_append(file_options(url)[0])
-
-
-def _prepare(settings: dict[str, Any], options: ProcessOptions) -> int:
-    """Let the app's environment say how to tell that it has started; return the
-    descriptor that hears it, or -1."""
-    if "start" not in settings["plugins"]:
-        return -1
-    from forza.ready.before import prepare
-
-    asked = settings["plugin_options"].get("start", {})
-    platform = bool(settings.get("app_user") and settings.get("app_name"))
-    return prepare(asked, options, platform=platform)
 
 
 def load_runtime() -> Runtime:
@@ -242,7 +109,10 @@ def _run(
     settings = dict(settings)
     rewritten = settings.pop("signals", {})
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
-    monitor.options.job = process is None and _is_job()
+    if process is None and os.isatty(0):
+        from forza._terminal import is_ours
+
+        monitor.options.job = is_ours()
     forwarding = Forwarding(monitor, rewritten)
     forwarding.install(loop)
     task = loop.create_task(_watch(monitor, forwarding, lean))
@@ -260,9 +130,9 @@ def say_trouble(loop: AbstractEventLoop, context: dict[str, Any]) -> None:
 
 async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
     # Not before the loop runs, or the handlers would have nobody to tell.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     process = monitor.process
-    adopts = _adopt_orphans(*((process.child,) if process is not None else ()))
+    adopts = adopt_orphans(*((process.child,) if process is not None else ()))
     try:
         await monitor.start()
     except SpawnError as error:
@@ -288,7 +158,7 @@ async def _watch(monitor: Monitor, forwarding: Forwarding, lean: bool) -> int:
     return ended.code
 
 
-def _adopt_orphans(*own: int) -> bool:
+def adopt_orphans(*own: int) -> bool:
     """Become the parent of whatever the app leaves behind, should the guard not be.
 
     Not if there are children but our `own`: strangers from before us, whose orphans

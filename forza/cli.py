@@ -70,7 +70,7 @@ def main() -> None:
 
         keep(args, settings, {})
     else:
-        from forza._program import start
+        from forza._start import start
 
         start(args, settings)
 

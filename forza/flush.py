@@ -65,7 +65,8 @@ _ENDING: tuple[int, ...] = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main(argv: Sequence[str]) -> NoReturn:
     """Flush a spool; `argv` is what follows `flush`."""
-    from forza._program import open_stdio, say
+    from forza._program import say
+    from forza._start import open_stdio
 
     open_stdio()
     try:

@@ -130,7 +130,8 @@ def _checked(url: str) -> str:
 
 def serve(host: str, number: int, url: str, path: str, mode: int) -> NoReturn:
     """Listen until a signal says to stop; leave with a status."""
-    from forza._program import load_runtime, open_stdio, say
+    from forza._program import load_runtime, say
+    from forza._start import open_stdio
 
     open_stdio()
     # They wait until the loop runs, which would not hear them before.
