@@ -12,6 +12,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from solenoid._app import App
     from solenoid._config import Config, Instrument, Source, read_config
     from solenoid._confine import Policy
     from solenoid._engines import Engine, EngineSource, find_engines
@@ -45,9 +46,11 @@ if TYPE_CHECKING:
     )
     from solenoid._fetch import Fetched, fetch
     from solenoid._install import install
+    from solenoid._launch import Launch
     from solenoid._pack import Packed, pack
     from solenoid._package import Package, Start, read_package
     from solenoid._push import Pushed, push
+    from solenoid._record import Record
     from solenoid._release import activate, current
     from solenoid._releases import (
         Release,
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
         prune,
         releases,
     )
+    from solenoid._restart import restart
     from solenoid._restrict import (
         Measure,
         User,
@@ -66,13 +70,17 @@ if TYPE_CHECKING:
         restrict_filesystem,
         user_of,
     )
+    from solenoid._start import download, start, start_again
     from solenoid._status import Status, status
+    from solenoid._stop import Stopped, stop
+    from solenoid._switch import Switched
     from solenoid._unpack import Limits, Unpacked, unpack
 
 __all__ = (
     "AbsentError",
     "AccessError",
     "ActivateError",
+    "App",
     "ChangedError",
     "Config",
     "ConfigError",
@@ -85,6 +93,7 @@ __all__ = (
     "Fetched",
     "InstallError",
     "Instrument",
+    "Launch",
     "LaunchError",
     "Limits",
     "LockError",
@@ -97,6 +106,7 @@ __all__ = (
     "Policy",
     "PushError",
     "Pushed",
+    "Record",
     "Release",
     "ReleaseError",
     "RestrictError",
@@ -106,7 +116,9 @@ __all__ = (
     "StartError",
     "Status",
     "StopError",
+    "Stopped",
     "StorageError",
+    "Switched",
     "TransientError",
     "UnpackError",
     "Unpacked",
@@ -115,6 +127,7 @@ __all__ = (
     "activate",
     "app_environ",
     "current",
+    "download",
     "ensure_user",
     "explain",
     "fetch",
@@ -133,8 +146,12 @@ __all__ = (
     "read_config",
     "read_package",
     "releases",
+    "restart",
     "restrict_filesystem",
+    "start",
+    "start_again",
     "status",
+    "stop",
     "unpack",
     "user_of",
 )
@@ -143,6 +160,7 @@ _HOMES = {
     "AbsentError": "_errors",
     "AccessError": "_errors",
     "ActivateError": "_errors",
+    "App": "_app",
     "ChangedError": "_errors",
     "Config": "_config",
     "ConfigError": "_errors",
@@ -155,6 +173,7 @@ _HOMES = {
     "Fetched": "_fetch",
     "InstallError": "_errors",
     "Instrument": "_config",
+    "Launch": "_launch",
     "LaunchError": "_errors",
     "Limits": "_unpack",
     "LockError": "_errors",
@@ -167,6 +186,7 @@ _HOMES = {
     "Policy": "_confine",
     "PushError": "_errors",
     "Pushed": "_push",
+    "Record": "_record",
     "Release": "_releases",
     "ReleaseError": "_errors",
     "RestrictError": "_errors",
@@ -176,7 +196,9 @@ _HOMES = {
     "StartError": "_errors",
     "Status": "_status",
     "StopError": "_errors",
+    "Stopped": "_stop",
     "StorageError": "_errors",
+    "Switched": "_switch",
     "TransientError": "_errors",
     "UnpackError": "_errors",
     "Unpacked": "_unpack",
@@ -185,6 +207,7 @@ _HOMES = {
     "activate": "_release",
     "app_environ": "_environ",
     "current": "_release",
+    "download": "_start",
     "ensure_user": "_restrict",
     "explain": "_restrict",
     "fetch": "_fetch",
@@ -203,8 +226,12 @@ _HOMES = {
     "read_config": "_config",
     "read_package": "_package",
     "releases": "_releases",
+    "restart": "_restart",
     "restrict_filesystem": "_restrict",
+    "start": "_start",
+    "start_again": "_start",
     "status": "_status",
+    "stop": "_stop",
     "unpack": "_unpack",
     "user_of": "_restrict",
 }

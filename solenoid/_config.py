@@ -68,6 +68,16 @@ class Config:
     min_delay: float = 1.0
     unknown: tuple[str, ...] = ()
 
+    def options_for(self, url: str) -> Mapping[str, object] | None:
+        """Return the storage's options, credentials among them, for its own URLs."""
+        if self.storage is None:
+            return None
+        scheme = self.storage.base.partition(":")[0]
+        # To a bucket, the endpoint among the options is who is asked.
+        web = scheme in ("http", "https")
+        own = f"{self.storage.base}/" if web else f"{scheme}:"
+        return self.storage.options if url.startswith(own) else None
+
 
 async def read_config(path: str | os.PathLike[str] | None = None) -> Config:
     """Read a configuration, by default ~/.solenoidconf.

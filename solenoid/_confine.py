@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: MIT
 """Confine this process to what an app needs, then become the app.
 
-    python -I -m solenoid._confine POLICY COMMAND [ARG...]
+    python -I -m solenoid._confine POLICY ENVIRON COMMAND [ARG...]
 
 stands between the monitor and the app, so that the monitor itself is free, and out of
-the app's reach.
+the app's reach. ENVIRON is a file, {"environ": {NAME: VALUE}}, with its variables:
+nobody above has them for others to read. `-` leaves the environment as it is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from solenoid import _landlock
+from solenoid._privilege import DAC_READ_SEARCH
 
 Level = Literal["strict", "default", "off"]
 LEVELS: tuple[Level, ...] = ("strict", "default", "off")
@@ -42,9 +44,14 @@ _NEEDED = tuple(
 )
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 
-_CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
+_CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT = 24, 38, 47
+_CLEAR_ALL, _CAP_AMBIENT_LOWER = 4, 3
 _CAPABILITIES_V3 = 0x20080522
 _IPC_FD = 3  # the monitor's; node's process.send goes there
+_FROM_THE_MONITOR = (
+    *("NODE_CHANNEL_FD", "NODE_CHANNEL_SERIALIZATION_MODE", "NOTIFY_SOCKET"),
+    *("WATCHDOG_USEC", "FORZA_BIND"),
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,10 +77,13 @@ class Policy:
     descriptors: int = 16384
     processes: int | None = None
 
-    def words(self) -> list[str]:
-        """Return the words to put in front of an app's own."""
+    def words(self, environ: str = "-") -> list[str]:
+        """Return the words to put in front of an app's own.
+
+        `environ` is a file with the app's environment: {"environ": {NAME: VALUE}}.
+        """
         policy = json.dumps(asdict(self), separators=(",", ":"))
-        return [sys.executable, "-I", "-m", "solenoid._confine", policy]
+        return [sys.executable, "-I", "-m", "solenoid._confine", policy, environ]
 
     @property
     def readable(self) -> tuple[str, ...]:
@@ -99,6 +109,8 @@ class Policy:
 
 def confine(policy: Policy) -> None:
     """Confine this process, and all that come of it, for ever. Raises OSError."""
+    # Ours, to be read from where only root may: it is not for the app.
+    _libc.prctl(_CAP_AMBIENT, _CAP_AMBIENT_LOWER, DAC_READ_SEARCH, 0, 0)
     if policy.level == "off":
         return
     if policy.level == "strict" and policy.lacking:
@@ -143,18 +155,35 @@ def _policy(text: str) -> Policy:
     return Policy(**{**found, **lists, "read": (*lists["read"], *hooks)})
 
 
+def _environ(path: str) -> dict[str, str]:
+    """Return the app's environment: what the file has, and what the monitor adds."""
+    if path == "-":
+        return dict(os.environ)
+    with open(path, encoding="utf-8") as file:
+        found: dict[str, str] = json.load(file)["environ"]
+    for name in _FROM_THE_MONITOR:
+        if name in os.environ:
+            found[name] = os.environ[name]
+    # The app's own libraries come after the monitor's.
+    preload = (os.environ.get("LD_PRELOAD"), found.get("LD_PRELOAD"))
+    if any(preload):
+        found["LD_PRELOAD"] = ":".join(filter(None, preload))
+    return found
+
+
 def main() -> None:
     """Become the app, or say why not: 125, or 126 and 127 as a shell would."""
-    policy, words = sys.argv[1], sys.argv[2:]
+    policy, path, words = sys.argv[1], sys.argv[2], sys.argv[3:]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     os.closerange(_IPC_FD + 1, 1 << 20 if most == resource.RLIM_INFINITY else most)
     try:
+        environ = _environ(path)
         confine(_policy(policy))
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         print(f"solenoid: cannot confine the app: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(125) from None
     try:
-        os.execvp(words[0], words)
+        os.execvpe(words[0], words, environ)
     except OSError as error:
         print(f"solenoid: {words[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
         raise SystemExit(126 if isinstance(error, PermissionError) else 127) from None

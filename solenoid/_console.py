@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from solenoid._exits import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
     from solenoid._errors import SolenoidError
@@ -36,6 +36,7 @@ class Console:
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
         self.legacy_exit = False
+        self._path: str | None = None
         self._log: TextIO | None = None
         self._early: list[str] = []
         self._bar = sys.stderr.isatty()
@@ -59,6 +60,10 @@ class Console:
             sys.stdout.write(line.rstrip("\n") + "\n")
             sys.stdout.flush()
 
+    def event(self, event: Mapping[str, object]) -> None:
+        """Print an event as forza does."""
+        self.result(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+
     def fail(self, error: SolenoidError) -> None:
         """Say which step has failed, whose fault that is, and the app's last words."""
         output = str(getattr(error, "output", ""))[-_OUTPUT_MOST:]
@@ -75,11 +80,13 @@ class Console:
             }
             self.result(json.dumps(said))
         elif event is not None:  # as ever: the caller reads its metric
-            self.result(json.dumps(event))
+            self.event(event)
         if output:
             self._say("app", output.rstrip("\n"))
         blame = "" if error.step in _PLAIN else f" (blame: {error.blame})"
         self.error(f"{error.step}: {error}{blame}")
+        if running := getattr(error, "running", None):
+            self.info(f"release {running} runs")
 
     def progress(self, what: str) -> Callable[[int, int | None], None] | None:
         """Return what draws a bar on a terminal, or None if there is none."""
@@ -101,11 +108,22 @@ class Console:
         return draw
 
     def log_to(self, path: str | os.PathLike[str]) -> None:
-        """Append to this file all that is said, also what has been said so far."""
+        """Append to this file all that is said, also what has been said so far.
+
+        It is made when its folder is there: a start makes that.
+        """
+        self._path = os.fspath(path)
+        self._open_log()
+
+    def _open_log(self) -> None:
+        path = self._path
+        if path is None or not os.path.isdir(os.path.dirname(path)):
+            return
+        self._path = None
         try:
             with suppress(OSError):
                 if os.stat(path).st_size > _LOG_MOST:
-                    os.replace(path, f"{os.fspath(path)}.1")
+                    os.replace(path, f"{path}.1")
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             flags |= os.O_NOFOLLOW
             self._log = os.fdopen(os.open(path, flags, 0o640), "a")
@@ -129,6 +147,7 @@ class Console:
             with suppress(OSError):
                 print(f"{level}: {line}", file=sys.stderr, flush=True)  # noqa: T201
             logged = f"{stamp} {level}: {line}\n"
+            self._open_log()
             if self._log is None:
                 self._early.append(logged)
                 continue

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # After SIGKILL everything is gone at once, unless the kernel holds it.
 _KILLED = 5.0
 _MOST = 1 << 16
-_TRIES, _LOOK_AGAIN = 5, 0.02
+_TRIES, _LOOK_AGAIN = 50, 0.02
 
 
 def read_state(path: Path) -> tuple[dict[str, Any], bool]:
@@ -75,18 +75,25 @@ class Keeper:
         """Return the keeper of this user that holds a state file, if there is one."""
         for _ in range(_TRIES):
             state, held = read_state(path)
+            if not held:
+                return None
+            # The very first thing that a keeper does is to hold the file.
             pid = state.get("keeper")
-            if not held or not isinstance(pid, int) or pid < 2:
-                return None
-            try:
-                found = cls(path, pid, os.pidfd_open(pid))
-            except OSError:
-                return None
-            if found._is_it(uid):
+            found = cls.of(path, pid) if isinstance(pid, int) else None
+            if found is not None and found._is_it(uid):
                 return found
-            found.close()
+            if found is not None:
+                found.close()
             time.sleep(_LOOK_AGAIN)  # it may be about to replace the file
         return None
+
+    @classmethod
+    def of(cls, path: Path, pid: int) -> Self | None:
+        """Return the keeper that has this pid for certain, unless it has ended."""
+        try:
+            return cls(path, pid, os.pidfd_open(pid))
+        except (OSError, OverflowError):
+            return None
 
     def __enter__(self) -> Self:
         return self

@@ -25,8 +25,8 @@ class Record:
     """A release: where it is from, and how it went. Times are seconds since 1970.
 
     A folder without a record is not complete: its solenoid was killed. `launch` is how
-    to start it, once it was. `passed` is when it has last started well; `failed` why
-    it has not, if that was the last try.
+    to start it, once it was, and `keeper` the pid of its last keeper. `passed` is when
+    it has last started well; `failed` why it has not, if that was the last try.
     """
 
     id: str
@@ -38,6 +38,7 @@ class Record:
     version: str = ""
     package: str = ""
     launch: Mapping[str, Any] | None = None
+    keeper: int | None = None
     passed: float | None = None
     failed: str | None = None
 

@@ -21,7 +21,7 @@ async def activate(run_dir: str | os.PathLike[str], release: str) -> str | None:
     At any instant, power cuts included, the link leads to the one or to the other.
     Raises ActivateError if there is no such release.
     """
-    return await asyncio.to_thread(_activate, Path(run_dir), release)
+    return await asyncio.to_thread(move_link, Path(run_dir), release)
 
 
 def current(run_dir: str | os.PathLike[str]) -> str | None:
@@ -32,7 +32,8 @@ def current(run_dir: str | os.PathLike[str]) -> str | None:
         return None
 
 
-def _activate(run_dir: Path, release: str) -> str | None:
+def move_link(run_dir: Path, release: str) -> str | None:
+    """Do what `activate` does, for who has no event loop."""
     if "/" in release or release in ("", ".", ".."):
         raise ActivateError(f"{release!r} is no name of a release", blame="user")
     if not (run_dir / _FOLDER / release).is_dir():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from solenoid._keeper import read_state
 from solenoid._record import records
-from solenoid._rundir import START_LOG, STATE, RunDir
+from solenoid._rundir import START_LOG, STATE, RunDir, read_tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from solenoid._record import Record
 
 _RUNNING = ("running", "restarting")
+_MOST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +105,8 @@ def _of(run_dir: RunDir, record: Record, state: dict[str, Any], held: bool) -> S
 
 def _event(run_dir: RunDir, record: Record) -> dict[str, Any] | None:
     try:
-        with open(run_dir.release(record.id) / START_LOG, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
+        found = json.loads(read_tail(run_dir.release(record.id) / START_LOG, _MOST))
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

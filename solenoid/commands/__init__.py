@@ -17,5 +17,8 @@ from __future__ import annotations
 
 # What `solenoid --help` says of each.
 COMMANDS = {
+    "start": "start a release, and go back if it does not start",
+    "stop": "end the app",
+    "restart": "end the app and start it anew",
     "status": "say what runs, and of what does not, why",
 }

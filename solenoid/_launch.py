@@ -1,0 +1,271 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Start a release: forza under aeternum, as the app's user, and wait for its word.
+
+Runs in a process of its own with one thread: see _switch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from solenoid import _privilege
+from solenoid._confine import Policy
+from solenoid._errors import LaunchError, StartError
+from solenoid._keeper import Keeper, read_state
+from solenoid._reach import barrier, unreachable
+from solenoid._restrict import User
+from solenoid._rundir import EVENTS, FORZA_LOG, START_LOG, STATE, read_tail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Self
+
+    from solenoid._errors import Blame
+    from solenoid._report import Report
+
+# What forza itself takes at most beyond the app's own time.
+_SLACK = 10.0
+_TICK = 0.2
+_LINE_MOST = 1 << 20
+_TAIL = 8192
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Events are kept here too, so that an app's last words are to be had on the spot.
+_EVENTS = "max=4M&keep=2"
+_CANNOT_CONFINE = 125
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that it takes to start a release, and to start it again; no secrets.
+
+    `words` are run in the release's folder `package`. `environ` is the file in the
+    release's folder that has the app's variables. `forza` are options of forza's.
+    Times are in seconds.
+    """
+
+    words: tuple[str, ...]
+    user: User
+    policy: Policy
+    environ: str
+    pidfile: str
+    forza: tuple[str, ...] = ()
+    min_uptime: float = 2.0
+    start_timeout: float = 15.0
+    stable: float = 1.0
+    grace: float = 5.0
+    flush: float = 2.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what a record has."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Self:
+        """Return what `to_json` has been made of. Raises LaunchError."""
+        try:
+            policy: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in found["policy"].items()
+            }
+            given = {
+                **found,
+                "words": tuple(found["words"]),
+                "forza": tuple(found["forza"]),
+                "user": User(**found["user"]),
+                "policy": Policy(**policy),
+            }
+            return cls(**given)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise LaunchError(f"the release's record is of no use: {error}") from error
+
+    @property
+    def patience(self) -> float:
+        """Return how long its end may take before it is SIGKILL."""
+        return self.grace + self.flush + 2.0
+
+    def command(self, release: Path, ready: int) -> list[str]:
+        """Return the words that start the keeper."""
+        app = [
+            *self.policy.words(environ=str(release / self.environ)),
+            *self.words,
+        ]
+        return [
+            *(sys.executable, "-I", "-m", "forza.aeternum", "start"),
+            *("--min-uptime", str(round(self.min_uptime * 1000))),
+            *("--state", str(release / STATE)),
+            *("-o", str(release / FORZA_LOG)),
+            *("--", "forza", *self.forza),
+            *("--to", f"file:{release / EVENTS}?{_EVENTS}"),
+            *("--start-log", str(release / START_LOG)),
+            *("--start-timeout", str(self.start_timeout)),
+            *("--stable", str(self.stable)),
+            *("--grace", str(self.grace)),
+            *("--flush-timeout", str(self.flush)),
+            # To forza, what stands before the app's words is not node.
+            *("--ipc", "yes" if os.path.basename(self.words[0]) == "node" else "no"),
+            *("--ready-fd", str(ready)),
+            *("--", *app),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """An app that has started: its keeper's pid, and its start event."""
+
+    keeper: int
+    event: dict[str, Any]
+
+
+def launch(
+    release: Path,
+    how: Launch,
+    told: Report,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Launched:
+    """Start a release, and wait until forza says that it has started.
+
+    Raises LaunchError, StartError; nothing of it runs then. `interrupted` is asked now
+    and then whether to give up.
+    """
+    keep = _look_ahead(release, how, told)
+    receiving, sending = os.pipe()
+    try:
+        try:
+            pid = _detach(release, how, sending, keep)
+        finally:
+            os.close(sending)
+        keeper = Keeper.of(release / STATE, pid)
+        line = _line(receiving, keeper, how.start_timeout + how.stable, interrupted)
+    finally:
+        os.close(receiving)
+    try:
+        event = json.loads(line) if line else None
+    except ValueError:
+        event = None
+    if event is not None and event.get("metric") == 1:
+        if keeper is not None:
+            keeper.close()
+        return Launched(pid, event)
+    if keeper is not None:
+        with keeper:
+            keeper.stop(how.patience)
+    if interrupted():
+        raise LaunchError("told to end", blame="user")
+    raise failed(release, how, event)
+
+
+def _look_ahead(release: Path, how: Launch, told: Report) -> bool:
+    """See what would be in the way; return whether a privilege is needed to read."""
+    user = how.user
+    if os.geteuid() == 0 and user.uid == 0:
+        raise LaunchError("no app runs as root")
+    package = str(release / "package")
+    if closed := unreachable(user, [f"{package}/."]):
+        raise LaunchError(
+            f"user {user.name} may not enter {barrier(closed, user)}:"
+            " choose another --run-dir"
+        )
+    own = [sys.executable, os.__file__, __file__]
+    for name in ("forza", "uvloop", "orjson"):
+        found = find_spec(name)
+        if found is None or found.origin is None:
+            raise LaunchError(f"{name} is not installed beside solenoid")
+        own.append(found.origin)
+    closed = unreachable(user, own)
+    if closed is None:
+        return False
+    wall = barrier(closed, user)
+    if how.policy.level == "strict" or not _privilege.can_read_all():
+        raise LaunchError(
+            f"user {user.name} may not read {wall}, where forza or its Python is:"
+            " install them where everybody may, as /opt"
+        )
+    told.warn(
+        f"user {user.name} may not read {wall}, where forza or its Python is: keeper"
+        " and monitor get CAP_DAC_READ_SEARCH for that, the app does not"
+    )
+    return True
+
+
+def _detach(release: Path, how: Launch, ready: int, keep: bool) -> int:
+    """Start the keeper, and return its pid."""
+    root = os.geteuid() == 0
+    become = (lambda: _privilege.become(how.user, keep)) if root else None
+    try:
+        ended = subprocess.run(
+            how.command(release, ready),
+            cwd=release / "package",
+            env={"PATH": _PATH},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            pass_fds=(ready,),
+            preexec_fn=become,
+            umask=0o077,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LaunchError(f"cannot start the keeper: {error}") from error
+    if ended.returncode or not ended.stdout.strip().isdigit():
+        said = ended.stderr.strip()
+        last = said.splitlines()[-1] if said else f"status {ended.returncode}"
+        raise LaunchError(f"cannot start the keeper: {last}", output=said)
+    return int(ended.stdout)
+
+
+def _line(
+    receiving: int,
+    keeper: Keeper | None,
+    seconds: float,
+    interrupted: Callable[[], bool],
+) -> bytes:
+    """Return forza's one line, or as much as came before its end."""
+    deadline = time.monotonic() + seconds + _SLACK
+    data = b""
+    waiting = select.poll()
+    waiting.register(receiving, select.POLLIN)
+    while not data.endswith(b"\n") and len(data) < _LINE_MOST:
+        if interrupted() or time.monotonic() > deadline:
+            break
+        if waiting.poll(_TICK * 1000):
+            more = os.read(receiving, 1 << 16)
+            if not more:  # all who had the descriptor have ended, or closed it
+                break
+            data += more
+        elif keeper is not None and not keeper.lives():
+            break
+    return data
+
+
+def failed(release: Path, how: Launch, event: Mapping[str, Any] | None) -> LaunchError:
+    """Return the error for a start event that says no, or for none at all."""
+    if event is None:
+        said = read_tail(release / FORZA_LOG, _TAIL).decode("utf-8", "replace").strip()
+        last = f": {said.splitlines()[-1]}" if said else ""
+        return LaunchError(
+            f"the monitor has ended before the app had started{last}", output=said
+        )
+    reason = event.get("meta", {}).get("reason")
+    last_end = read_state(release / STATE)[0].get("last") or {}
+    code, number = last_end.get("code"), last_end.get("signal")
+    how_ended = f"status {code}" if code is not None else f"signal {number}"
+    blame: Blame = "user"
+    if reason == "timeout":
+        text = f"the app had not started after {how.start_timeout:g} s"
+    elif reason == "unstable":
+        text = f"the app ended within {how.stable:g} s of its start, with {how_ended}"
+    else:
+        text = f"the app ended before it had started, with {how_ended}"
+        blame = "system" if code == _CANNOT_CONFINE else "user"
+    output = str(event.get("description") or "")
+    return StartError(text, blame=blame, output=output, event=event)

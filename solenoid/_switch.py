@@ -1,0 +1,276 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Go from the release that runs to another, and back if that one does not start.
+
+The switch has a process of its own, in a session of its own and with the run
+directory's lock: whoever has asked for it may be killed, or lose the connection, and
+what was begun is still brought to an end, good or bad. SIGTERM makes it go back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from solenoid._errors import (
+    ActivateError,
+    LaunchError,
+    SolenoidError,
+    StartError,
+    StopError,
+)
+from solenoid._launch import Launch, Launched, launch
+from solenoid._pidfile import write_pidfile
+from solenoid._record import read_record, records, write_record
+from solenoid._release import move_link
+from solenoid._report import Silence
+from solenoid._rundir import RunDir
+from solenoid._stop import keeper_of, stop_release
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from solenoid._app import Order
+    from solenoid._keeper import Keeper
+    from solenoid._record import Record
+    from solenoid._report import Report
+
+_ERRORS = {"launch": LaunchError, "start": StartError}
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A release that runs, its start event, and its keeper's pid."""
+
+    release: str
+    event: dict[str, Any]
+    keeper: int
+
+
+async def switch(
+    run_dir: RunDir,
+    release: str,
+    how: Launch,
+    *,
+    lock: int,
+    order: Order = "stop-first",
+    report: Report | None = None,
+) -> Switched:
+    """Start a release in the place of the one that runs, if one does.
+
+    `stop-first` ends that one before, and starts it again if the new one does not
+    start; `start-first` ends it afterwards. `lock` is the run directory's, as `locked`
+    yields it. When cancelled, the release of before runs.
+
+    Raises StartError or LaunchError, whose `running` says which release runs; StopError
+    if the old one cannot be ended.
+    """
+    told = report or Silence()
+    plan = {
+        "run_dir": str(run_dir),
+        "release": release,
+        "launch": how.to_json(),
+        "order": order,
+    }
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-m", "solenoid._switch"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 24,
+        # Nothing of ours is for those that it starts, credentials least of all.
+        env={"PATH": os.environ.get("PATH", os.defpath)},
+        pass_fds=(lock,),
+        start_new_session=True,
+    )
+    ended = asyncio.ensure_future(_listen(child, plan, told))
+    try:
+        found = await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            child.terminate()
+        await asyncio.wait([ended])
+        raise
+    return _result(release, found)
+
+
+async def _listen(
+    child: asyncio.subprocess.Process, plan: dict[str, Any], told: Report
+) -> dict[str, Any]:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(json.dumps(plan).encode() + b"\n")
+    with contextlib.suppress(ConnectionError):
+        await child.stdin.drain()
+    found: dict[str, Any] = {}
+    async for line in child.stdout:
+        said = json.loads(line)
+        if "warn" in said:
+            told.warn(said["warn"])
+        elif "info" in said:
+            told.info(said["info"])
+        else:
+            found = said
+    status = await child.wait()
+    return found or {
+        "step": "launch",
+        "error": f"the switch was ended with {status}: see solenoid status",
+    }
+
+
+def _result(release: str, found: dict[str, Any]) -> Switched:
+    if "event" in found and "step" not in found:
+        return Switched(release, found["event"], found["keeper"])
+    message, blame = found["error"], found.get("blame")
+    if found["step"] not in _ERRORS:
+        raise StopError(message, blame=blame)
+    given = {"output": found.get("output", ""), "running": found.get("running")}
+    if found["step"] == "start":
+        raise StartError(message, blame=blame, event=found.get("event"), **given)
+    raise LaunchError(message, blame=blame, **given)
+
+
+# ---- In the process of its own.
+
+
+def main() -> None:
+    """Make the switch that standard input describes; tell how it goes, as JSON."""
+    plan = json.loads(sys.stdin.readline())
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    run_dir = RunDir(plan["run_dir"])
+    try:
+        made = _Switch(run_dir, plan["release"], asked)
+        done = made.make(Launch.from_json(plan["launch"]), plan["order"])
+        _tell(event=done.event, keeper=done.keeper)
+    except SolenoidError as error:
+        names = ("output", "event", "running")
+        _tell(
+            step=error.step,
+            blame=error.blame,
+            error=str(error),
+            **{name: getattr(error, name, None) for name in names},
+        )
+    except OSError as error:
+        _tell(step="launch", blame="system", error=str(error))
+
+
+def _tell(**what: object) -> None:
+    # Nobody may listen any more, and it goes on all the same.
+    with contextlib.suppress(OSError):
+        os.write(1, json.dumps(what).encode() + b"\n")
+
+
+class _Told:
+    """A report that goes to whoever has asked for the switch."""
+
+    def info(self, text: str, /) -> None:
+        """Hand it on."""
+        _tell(info=text)
+
+    def warn(self, text: str, /) -> None:
+        """Hand it on."""
+        _tell(warn=text)
+
+    def progress(self, what: str, /) -> None:
+        """Want to hear nothing."""
+
+
+class _Switch:
+    """From one release to another, with all that runs in a run directory in view."""
+
+    def __init__(self, run_dir: RunDir, release: str, asked: Sequence[int]) -> None:
+        self.run_dir = run_dir
+        self.release = release
+        self._asked = asked
+        self._told = _Told()
+        # As they were, the one that is to be started, perhaps again, included.
+        self._records = {record.id: record for record in records(run_dir)}
+
+    def make(self, how: Launch, order: Order) -> Launched:
+        """Make the switch, or go back and raise what was in the way."""
+        before = read_record(self.run_dir, self.release)
+        # Should we be killed, the next one sees in it whom to end.
+        write_record(self.run_dir, replace(before, launch=how.to_json()))
+        running = self._running()
+        others = [name for name in running if name != self.release]
+        try:
+            if order == "stop-first" or self.release in running:
+                self._stop(running)
+            done = self._launch(self.release, how)
+            self._commit(before, how, done)
+        except (LaunchError, ActivateError, OSError) as error:
+            self._stop([self.release])
+            failed = replace(before, launch=before.launch or how.to_json())
+            write_record(self.run_dir, replace(failed, failed=str(error)))
+            raise self._gone_back(running, error) from error
+        self._stop(others)
+        return done
+
+    def _running(self) -> list[str]:
+        """Return the releases that have a keeper: one, unless somebody was killed."""
+        found = []
+        for name in self._records:
+            if (keeper := self._keeper(name)) is not None:
+                keeper.close()
+                found.append(name)
+        # The current one is what there is to go back to.
+        return sorted(found, key=lambda name: name != self.run_dir.current())
+
+    def _keeper(self, name: str) -> Keeper | None:
+        return keeper_of(self.run_dir, self._records[name])
+
+    def _launch(self, name: str, how: Launch) -> Launched:
+        self._told.info(f"starting release {name} as {how.user.name}")
+        return launch(
+            self.run_dir.release(name), how, self._told, lambda: bool(self._asked)
+        )
+
+    def _commit(self, before: Record, how: Launch, done: Launched) -> None:
+        move_link(self.run_dir.path, self.release)
+        write_pidfile(how.pidfile, done.keeper)
+        passed = replace(before, launch=how.to_json(), keeper=done.keeper)
+        passed = replace(passed, passed=time.time(), failed=None)
+        write_record(self.run_dir, passed)
+        for path in self.run_dir.release(self.release).glob("environ.*"):
+            if path.name != how.environ:
+                path.unlink()
+
+    def _stop(self, names: Sequence[str]) -> None:
+        for name in names:
+            record = read_record(self.run_dir, name)
+            if stop_release(self.run_dir, record) is not None:
+                self._told.info(f"stopped release {name}")
+
+    def _gone_back(self, running: Sequence[str], error: Exception) -> LaunchError:
+        """Have the release of before run; return the error that says so."""
+        if not isinstance(error, LaunchError):
+            error = LaunchError(str(error))
+        for name in running[:1]:
+            if (keeper := self._keeper(name)) is not None:  # it was never ended
+                keeper.close()
+                error.running = name
+                return error
+            how = Launch.from_json(self._records[name].launch or {})
+            self._asked = ()  # going back is what was asked for
+            self._told.info(f"going back to release {name}")
+            try:
+                done = self._launch(name, how)
+            except LaunchError as reason:
+                self._told.info(f"release {name} does not start either: {reason}")
+                return error
+            write_pidfile(how.pidfile, done.keeper)
+            again = replace(read_record(self.run_dir, name), keeper=done.keeper)
+            write_record(self.run_dir, again)
+            error.running = name
+        return error
+
+
+if __name__ == "__main__":
+    main()
