@@ -102,10 +102,10 @@ class ActivateError(SolenoidError):
     step = "activate"
 
 
-class ReleaseError(SolenoidError):
-    """A release is not there, or the list of them cannot be read or changed."""
+class CleanError(SolenoidError):
+    """A release, or the whole run directory, could not be removed."""
 
-    step = "releases"
+    step = "clean"
 
 
 class PackageError(SolenoidError):

@@ -33,6 +33,7 @@ _STATUS = {
     "find": 25,
     "pack": 26,
     "push": 27,
+    "clean": 28,
 }
 
 

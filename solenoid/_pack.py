@@ -21,7 +21,9 @@ from solenoid._thread import in_thread
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    Progress = Callable[[int, int | None], None]
 
 # npm never packs the first, which `npm ci` needs on the drone.
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
@@ -46,20 +48,33 @@ async def pack(
     to: str | os.PathLike[str],
     *,
     modules: bool = False,
+    progress: Progress | None = None,
 ) -> Packed:
     """Pack a package's folder into the file `to`, under the name `package/`.
 
+    If `to` is a folder, it gets NAME-VERSION.tgz, as npm calls it.
     Which files, npm says (`files`, .npmignore, .gitignore, bundled dependencies); no
     script is run. The lock file comes along, and with `modules` all of node_modules.
     Dates, owners and order are always the same, so that the same files give the same
-    digest. Raises PackError.
+    digest. `progress` is told, in another thread, the bytes read so far and in all.
+    Raises PackError.
     """
     source, target = Path(folder), Path(to)
-    return await in_thread(lambda stop: _pack(source, target, modules, stop))
+    return await in_thread(lambda stop: _pack(source, target, modules, progress, stop))
 
 
-def _pack(folder: Path, to: Path, modules: bool, stop: threading.Event) -> Packed:
+def _pack(
+    folder: Path,
+    to: Path,
+    modules: bool,
+    progress: Progress | None,
+    stop: threading.Event,
+) -> Packed:
     about = _listed(folder)
+    if to.is_dir():
+        # As npm: @shop/server 1.0.0 is shop-server-1.0.0.tgz.
+        plain = str(about["name"]).removeprefix("@").replace("/", "-")
+        to /= f"{plain}-{about['version']}.tgz"
     names = {str(file["path"]) for file in about["files"]}
     names |= {name for name in _LOCKS if (folder / name).is_file()}
     if modules:
@@ -71,10 +86,15 @@ def _pack(folder: Path, to: Path, modules: bool, stop: threading.Event) -> Packe
                 gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
                 tarfile.open(fileobj=cast("Any", packed), mode="w|") as tar,
             ):
+                whole = sum(os.lstat(folder / name).st_size for name in names)
+                read = 0
                 for name in sorted(names):
                     if stop.is_set():
                         raise PackError("cancelled")
                     _add(tar, folder, name)
+                    read += os.lstat(folder / name).st_size
+                    if progress is not None:
+                        progress(min(read, whole), whole)
             digest = hashlib.sha256()
             size = 0
             while data := os.pread(target.descriptor, 1 << 20, size):

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import AbsentError
-from solenoid._target import Target
+from solenoid._target import Target, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +60,13 @@ def write_record(run_dir: RunDir, record: Record) -> None:
     with Target(_place(run_dir, record.id)) as target:
         target.write([line], 0)
         target.commit()
+
+
+def forget(run_dir: RunDir, name: str) -> None:
+    """Remove a record, and with it the release; its folder may then take its time."""
+    path = _place(run_dir, name)
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def records(run_dir: RunDir) -> list[Record]:

@@ -21,4 +21,7 @@ COMMANDS = {
     "stop": "end the app",
     "restart": "end the app and start it anew",
     "status": "say what runs, and of what does not, why",
+    "releases": "list the releases, and remove old ones",
+    "pack": "make a snapshot of a package's folder",
+    "push": "store a snapshot where drones fetch it from",
 }

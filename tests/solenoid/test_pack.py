@@ -9,12 +9,14 @@ import hashlib
 import json
 import os
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
 import solenoid
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -78,6 +80,70 @@ def test_modules(folder: Path, tmp_path: Path) -> None:
     assert os.readlink(package / "node_modules/.bin/dep") == "../dep/index.js"
     assert os.access(package / "tool", os.X_OK)
     assert not os.access(package / "server.js", os.X_OK)
+
+
+def program(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `solenoid` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "solenoid", *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(cwd)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_commands(folder: Path, tmp_path: Path) -> None:
+    """`pack` and `push` print the digest, and the drone's own steps find it again."""
+    ended = program("pack", "shop", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    digest, name = ended.stdout.split()
+    path = tmp_path / "shop-1.2.0.tgz"
+    assert name == path.name
+    assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    ended = program("pack", "shop", "-o", "b.tgz", "--modules", "--json", cwd=tmp_path)
+    packed = json.loads(ended.stdout)
+    assert (packed["path"], packed["version"]) == ("b.tgz", "1.2.0")
+    assert packed["sha256"] != digest
+    ended = program("push", name, f"file:{tmp_path}/store/a.tgz", cwd=tmp_path)
+    assert ended.stdout == f"{digest}  file:{tmp_path}/store/a.tgz\n"
+    fetched = asyncio.run(solenoid.fetch(f"{tmp_path}/store/a.tgz", tmp_path / "got"))
+    assert (fetched.sha256, fetched.digest_from) == (digest, "beside")
+
+
+def test_push_to_the_configured_storage(folder: Path, tmp_path: Path) -> None:
+    """Without a URL it goes where `download` looks; with half of a name, nowhere."""
+    asyncio.run(solenoid.pack(folder, tmp_path))
+    words = ("push", "shop-1.2.0.tgz", "-u", "alice", "-a", "shop")
+    ended = program(*words, "-v", "1.2.0", cwd=tmp_path)
+    assert (ended.returncode, "a storage in the configuration" in ended.stderr) == (
+        2,
+        True,
+    )
+    (tmp_path / ".solenoidconf").write_text(
+        json.dumps({"storage": {"url": f"file:{tmp_path}/store"}})
+    )
+    ended = program(*words, "-v", "1.2.0", "--json", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["url"].endswith("/store/alice-shop-1.2.0.tgz")
+    assert (tmp_path / "store" / "alice-shop-1.2.0.tgz").is_file()
+    assert program(*words, cwd=tmp_path).returncode == 2
+    ended = program("push", "none.tgz", f"{tmp_path}/store/x", cwd=tmp_path)
+    assert (ended.returncode, "No such file" in ended.stderr) == (27, True)
+
+
+def test_progress(folder: Path, tmp_path: Path) -> None:
+    """Bytes read so far and in all, up to all of them; into a folder by npm's name."""
+    (folder / "package.json").write_text('{"name": "@me/shop", "version": "1.0.0"}')
+    seen: list[tuple[int, int | None]] = []
+    packed = asyncio.run(
+        solenoid.pack(folder, tmp_path, progress=lambda *at: seen.append(at))
+    )
+    assert packed.path == tmp_path / "me-shop-1.0.0.tgz"
+    assert packed.path.is_file()
+    assert [at for at, _ in seen] == sorted(at for at, _ in seen)
+    assert seen[-1][0] == seen[-1][1]
 
 
 def test_no_package(tmp_path: Path) -> None:

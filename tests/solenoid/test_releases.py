@@ -5,32 +5,40 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
+import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import solenoid
-from solenoid._releases import _prune
-from solenoid._target import Target
-from solenoid._tree import Tree
+from solenoid._record import Record, write_record
+from solenoid._releases import prune_locked
+from solenoid._rundir import RunDir
+from tests.conftest import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 
-def make(run_dir: Path, *versions: str, passed: str = "") -> list[solenoid.Release]:
-    """Make releases as `start` does: announced, unpacked, some of them good."""
+def make(run_dir: Path, *versions: str, passed: str = "") -> list[Record]:
+    """Make releases as `start` does: unpacked, recorded, some of them good."""
     made = []
+    place = RunDir(run_dir)
+    place.make()
     for version in versions:
-        release = asyncio.run(solenoid.new_release(run_dir, version, "ab" * 32))
-        (release.path / "package").mkdir(parents=True)
-        if version in passed.split():
-            asyncio.run(solenoid.mark_passed(run_dir, release.id))
-        made.append(release)
+        name = f"{version}-{len(os.listdir(place.releases))}"
+        (place.release(name) / "package").mkdir(parents=True)
+        at = time.time()
+        good = at if version in passed.split() else None
+        record = Record(name, at, "file:x", "ab" * 32, version=version, passed=good)
+        write_record(place, record)
+        made.append(record)
     return made
 
 
@@ -39,102 +47,48 @@ def there(run_dir: Path) -> list[str]:
     return [release.version for release in asyncio.run(solenoid.releases(run_dir))]
 
 
-def go_to(run_dir: Path, release: solenoid.Release) -> None:
+def go_to(run_dir: Path, record: Record) -> None:
     """Make it the current one."""
-    asyncio.run(solenoid.activate(run_dir, release.id))
+    asyncio.run(solenoid.activate(run_dir, record.id))
 
 
-def good(run_dir: Path) -> str | None:
+def good(run_dir: Path) -> str:
     """Return the version to go back to."""
-    found = asyncio.run(solenoid.previous_good(run_dir))
-    return found.version if found else None
+    return asyncio.run(solenoid.previous_good(run_dir)).version
 
 
 def test_list(tmp_path: Path) -> None:
-    """The newest first, with what is known of each; ids sort as they were made."""
-    assert there(tmp_path / "none") == []
-    before = time.time()
+    """The newest first, whatever the versions are, with what is known of each."""
+    with pytest.raises(solenoid.AbsentError, match="no app in"):
+        there(tmp_path / "none")
     made = make(tmp_path, "1.10.0", "1.9.0", "1.9.0", passed="1.10.0")
-    assert [r.id for r in made] == sorted({r.id for r in made})
     go_to(tmp_path, made[1])
     found = asyncio.run(solenoid.releases(tmp_path))
     assert [r.id for r in found] == [r.id for r in reversed(made)]
     assert [r.current for r in found] == [False, True, False]
     assert [r.passed is not None for r in found] == [False, False, True]
-    assert all(before <= r.made <= time.time() for r in found)
-    assert {r.sha256 for r in found} == {"ab" * 32}
+    assert {(r.sha256, r.source) for r in found} == {("ab" * 32, "file:x")}
     assert found[2].path == tmp_path / "releases" / made[0].id
-
-
-def test_announced_is_not_there(tmp_path: Path) -> None:
-    """Before it is unpacked there is no release, and no id is given twice."""
-    first = asyncio.run(solenoid.new_release(tmp_path, "1.0.0"))
-    assert there(tmp_path) == []
-    second = asyncio.run(solenoid.new_release(tmp_path, "1.0.0"))
-    assert first.id < second.id
-    with pytest.raises(solenoid.ReleaseError, match="no release"):
-        asyncio.run(solenoid.mark_passed(tmp_path, first.id))
-
-
-def test_clock_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids go on growing when the clock does not."""
-    (first,) = make(tmp_path, "1")
-    monkeypatch.setattr("solenoid._releases.time.time", lambda: 1e9)
-    second, third = make(tmp_path, "2", "3")
-    assert first.id < second.id < third.id
-
-
-@pytest.mark.parametrize(
-    ("version", "label"),
-    [
-        ("1.2.0-rc.1+5", "1.2.0-rc.1+5"),
-        ("../x y\n", ".._x_y_"),
-        ("", "ab" * 6),
-        ("v" * 300, "v" * 64),
-    ],
-)
-def test_ids(tmp_path: Path, version: str, label: str) -> None:
-    """A version is part of the id as far as a folder's name can hold it."""
-    (release,) = make(tmp_path, version)
-    assert release.id.partition("-")[2] == label
-    assert os.listdir(release.path.parent).count(release.id) == 1
-    assert there(tmp_path) == [version]
-    assert asyncio.run(solenoid.activate(tmp_path, release.id)) is None
-
-
-def test_foreign(tmp_path: Path) -> None:
-    """Releases without a record, or with a damaged one, are listed all the same."""
-    (tmp_path / "releases" / "by-hand" / "package").mkdir(parents=True)
-    (release,) = make(tmp_path, "1")
-    release.path.with_name(f"{release.id}.json").write_text('{"made": ')
-    (tmp_path / "releases" / "link").symlink_to(release.id)
-    found = asyncio.run(solenoid.releases(tmp_path))
-    assert [(r.id, r.version, r.passed) for r in found] == [
-        ("by-hand", "", None),
-        (release.id, "", None),
-    ]
-    asyncio.run(solenoid.mark_passed(tmp_path, "by-hand"))
-    assert asyncio.run(solenoid.releases(tmp_path))[0].passed is not None
 
 
 def test_find(tmp_path: Path) -> None:
     """By id, or the newest of a version; those that there are, if there is none."""
     first, second = make(tmp_path, "1.0.0", "1.0.0")
     found = asyncio.run(solenoid.find_release(tmp_path, first.id))
-    assert found.path == first.path
+    assert found.id == first.id
     found = asyncio.run(solenoid.find_release(tmp_path, "1.0.0"))
-    assert found.path == second.path
+    assert found.id == second.id
     with pytest.raises(
-        solenoid.ReleaseError, match=f"no release 2 .*{second.id}, {first.id}"
+        solenoid.AbsentError, match=f"no release 2 .*{second.id}, {first.id}"
     ) as caught:
         asyncio.run(solenoid.find_release(tmp_path, "2"))
-    assert (caught.value.step, caught.value.blame) == ("releases", "user")
+    assert (caught.value.step, caught.value.blame) == ("find", "user")
 
 
 def test_previous_good(tmp_path: Path) -> None:
     """The last that passed before the current one, over those that never did."""
-    assert good(tmp_path) is None
     made = make(tmp_path, "1", "2", "3", "4", "5", passed="1 2 4")
+    assert good(tmp_path) == "4"  # while there is no current one
     go_to(tmp_path, made[4])
     assert good(tmp_path) == "4"
     go_to(tmp_path, made[3])
@@ -142,7 +96,8 @@ def test_previous_good(tmp_path: Path) -> None:
     go_to(tmp_path, made[1])
     assert good(tmp_path) == "1"  # and not back to what was just left
     go_to(tmp_path, made[0])
-    assert good(tmp_path) is None
+    with pytest.raises(solenoid.AbsentError, match=r"no release before 1-0 .* passed"):
+        good(tmp_path)
 
 
 def test_prune(tmp_path: Path) -> None:
@@ -177,6 +132,7 @@ def as_nobody(folder: Path, action: Callable[[], object]) -> None:
     _, status = os.waitpid(child, 0)
     for above, mode in modes.items():
         above.chmod(mode)
+    subprocess.run(["chown", "-R", str(os.geteuid()), str(folder)], check=True)
     assert status == 0
 
 
@@ -185,36 +141,63 @@ def test_prune_what_an_app_made_its_own(tmp_path: Path) -> None:
     made = make(tmp_path, "1", "2")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "keep").touch()
-    deep = made[0].path / "package" / "cache"
+    place = RunDir(tmp_path)
+    first = place.release(made[0].id)
+    deep = first / "package" / "cache"
     deep.mkdir()
     (deep / "file").touch()
     (deep / "out").symlink_to(tmp_path / "mine")
-    for folder in (deep, made[0].path / "package", made[0].path):
+    for folder in (deep, first / "package", first):
         folder.chmod(0o500)
     if os.geteuid():
         asyncio.run(solenoid.prune(tmp_path, 1))
     else:  # as one for whom the modes count
-        as_nobody(tmp_path, lambda: _prune(tmp_path, 1))
+        as_nobody(tmp_path, lambda: prune_locked(place, 1))
     assert there(tmp_path) == ["2"]
     assert (tmp_path / "mine" / "keep").exists()
 
 
-def test_prune_sweeps(tmp_path: Path) -> None:
-    """What the killed have left goes; what is in the making stays."""
-    orphan = asyncio.run(solenoid.new_release(tmp_path, "0"))
-    make(tmp_path, "1")
-    coming = asyncio.run(solenoid.new_release(tmp_path, "2"))
-    folder = tmp_path / "releases"
-    (folder / ".x.0000.part" / "package").mkdir(parents=True)
-    (folder / ".x.json.0000.part").touch()
-    (folder / ".y.gone" / "package").mkdir(parents=True)
-    with Tree(coming.path) as living, Target(folder / "x") as file:
-        living.folder("package")
-        asyncio.run(solenoid.prune(tmp_path))
-        left = {p.name for p in folder.iterdir()}
-        assert not {n for n in left if "0000" in n or "gone" in n}
-        assert len({n for n in left if n.endswith(".part")}) == 2
-        assert f"{orphan.id}.json" not in left
-        living.commit()
-        file.commit()
+def test_prune_waits_for_nobody(tmp_path: Path) -> None:
+    """While another solenoid is at work, nothing is removed."""
+    make(tmp_path, "1", "2")
+    with RunDir(tmp_path).locked(), pytest.raises(solenoid.LockError, match="at work"):
+        asyncio.run(solenoid.prune(tmp_path, 0))
     assert there(tmp_path) == ["2", "1"]
+
+
+def program(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run `solenoid` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "solenoid", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_command(tmp_path: Path) -> None:
+    """`solenoid releases` says the same, to people and to programs."""
+    ended = program("releases", "--run-dir", str(tmp_path / "none"))
+    assert ended.returncode == 25
+    assert "error: find: no app in" in ended.stderr
+    made = make(tmp_path, "1.0.0", "1.1.0", passed="1.0.0")
+    place = RunDir(tmp_path)
+    write_record(place, replace(made[1], failed="it has\nnot started"))
+    go_to(tmp_path, made[0])
+    ended = program("releases", "--run-dir", str(tmp_path))
+    newest, oldest = ended.stdout.splitlines()
+    assert newest.startswith(f"  {made[1].id}  1.1.0  ")
+    assert newest.endswith("  sha256:abababababab  failed: it has not started")
+    assert oldest.startswith(f"* {made[0].id}  1.0.0  ")
+    assert "  passed 2" in oldest
+    ended = program("releases", "--run-dir", str(tmp_path), "--json")
+    found = json.loads(ended.stdout)["releases"]
+    assert [release["current"] for release in found] == [False, True]
+    assert found[0]["path"] == str(place.release(made[1].id))
+    ended = program("releases", "--run-dir", str(tmp_path), "--prune", "0")
+    assert ended.returncode == 0
+    assert f"info: removed release {made[1].id}" in ended.stderr
+    assert len(ended.stdout.splitlines()) == 1
+    ended = program("releases", "--run-dir", str(tmp_path), "--prune", "-1")
+    assert ended.returncode == 2
