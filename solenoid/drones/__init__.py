@@ -13,37 +13,26 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from solenoid.drones._bootstrap import ensure_solenoid
     from solenoid.drones._errors import (
+        BootstrapError,
         CommandError,
         DronesError,
         InventoryError,
         LockedError,
         LockLostError,
         SessionError,
+        WheelhouseError,
     )
-    from solenoid.drones._inventory import (
-        App,
-        Drone,
-        Inventory,
-        Probe,
-        load,
-    )
-    from solenoid.drones._lock import (
-        Holder,
-        Lock,
-        break_lock,
-        lock,
-    )
-    from solenoid.drones._session import (
-        Completed,
-        Session,
-    )
-    from solenoid.drones._ssh import (
-        Ssh,
-    )
+    from solenoid.drones._inventory import App, Drone, Inventory, Probe, load
+    from solenoid.drones._lock import Holder, Lock, break_lock, lock
+    from solenoid.drones._session import Completed, Session
+    from solenoid.drones._ssh import Ssh
+    from solenoid.drones._wheelhouse import Wheelhouse
 
 __all__ = (
     "App",
+    "BootstrapError",
     "CommandError",
     "Completed",
     "Drone",
@@ -58,7 +47,10 @@ __all__ = (
     "Session",
     "SessionError",
     "Ssh",
+    "Wheelhouse",
+    "WheelhouseError",
     "break_lock",
+    "ensure_solenoid",
     "load",
     "lock",
 )
@@ -79,6 +71,10 @@ _HOMES = {
     "Session": "_session",
     "SessionError": "_errors",
     "Ssh": "_ssh",
+    "BootstrapError": "_errors",
+    "WheelhouseError": "_errors",
+    "Wheelhouse": "_wheelhouse",
+    "ensure_solenoid": "_bootstrap",
     "break_lock": "_lock",
     "load": "_inventory",
     "lock": "_lock",

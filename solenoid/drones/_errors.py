@@ -76,3 +76,19 @@ class LockLostError(DronesError):
     def __init__(self, drone: Drone, message: str) -> None:
         super().__init__(f"{drone.name}: {message}")
         self.drone = drone
+
+
+class WheelhouseError(DronesError):
+    """What a drone needs to run solenoid could not be gathered here."""
+
+    step = "wheelhouse"
+
+
+class BootstrapError(DronesError):
+    """solenoid could not be put on a drone; what was there before is there."""
+
+    step = "bootstrap"
+
+    def __init__(self, drone: Drone, message: str) -> None:
+        super().__init__(f"{drone.name}: {message}")
+        self.drone = drone

@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
-import os
-import socket
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from solenoid.drones._answer import answer
 from solenoid.drones._errors import LockedError, LockLostError, SessionError
+from solenoid.drones._operator import operator
 from solenoid.drones._remote import remote
 
 if TYPE_CHECKING:
@@ -128,12 +127,12 @@ class Lock:
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 changed.cancel()
-        answer = self.answer or _unanswered(ended.result())
-        if answer.get("state") == "busy":
-            other = holder_of(answer)
+        said = self.answer or answer(ended.result())
+        if said.get("state") == "busy":
+            other = holder_of(said)
             raise LockedError(self.drone, f"locked by {other}", other)
-        if answer.get("state") != "held":
-            raise LockedError(self.drone, f"cannot lock: {answer['error']}", None)
+        if said.get("state") != "held":
+            raise LockedError(self.drone, f"cannot lock: {said['error']}", None)
         self.check()
 
     def _send(self, message: dict[str, object]) -> int:
@@ -201,7 +200,7 @@ async def break_lock(
         "owner": owner or operator(),
     }
     ended = await session.run(remote(session.drone, "lock", "break", order))
-    said = _last_line(ended) or _unanswered(ended)
+    said = answer(ended)
     if "broken" not in said:
         raise LockedError(
             session.drone, f"cannot break the lock: {said['error']}", None
@@ -209,33 +208,10 @@ async def break_lock(
     return None if said["broken"] is None else holder_of(said["broken"])
 
 
-def operator() -> str:
-    """Return who we are, as others are told: USER@MACHINE."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
-
-
 def holder_of(said: dict[str, Any]) -> Holder:
     """Return the holder that the drone speaks of."""
     owner, since, what = (str(said.get(k, "?")) for k in ("owner", "since", "what"))
     return Holder(owner, since, what, int(said.get("pid", 0)))
-
-
-def _last_line(ended: Completed) -> dict[str, Any] | None:
-    for line in reversed(ended.stdout.splitlines()):
-        with suppress(ValueError):
-            said = json.loads(line)
-            if isinstance(said, dict):
-                return said
-    return None
-
-
-def _unanswered(ended: Completed) -> dict[str, Any]:
-    lines = ended.stderr.decode(errors="replace").strip().splitlines()
-    return {"error": lines[-1] if lines else f"status {ended.status}"}
 
 
 def _now() -> float:

@@ -125,7 +125,7 @@ class Fleet:
             "KbdInteractiveAuthentication no",
             "PermitRootLogin prohibit-password",
             f"SetEnv HOME={home}",
-            "Subsystem sftp internal-sftp",
+            "LogLevel VERBOSE",
         ]
         # Of two lines that differ, sshd takes the first.
         return Sshd(folder, port, folder / "log", home, [*options, *lines])

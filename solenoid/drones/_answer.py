@@ -1,0 +1,28 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Understand what a program on a drone has printed as its last line, in JSON."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from solenoid.drones._session import Completed
+
+
+def answer(ended: Completed) -> dict[str, Any]:
+    """Return the last JSON object on its stdout, or {"error": its last words}.
+
+    Before it there may be greetings of the login shell's.
+    """
+    for line in reversed(ended.stdout.splitlines()):
+        with suppress(ValueError):
+            said = json.loads(line)
+            if isinstance(said, dict):
+                return said
+    lines = ended.stderr.decode(errors="replace").strip().splitlines()
+    return {"error": lines[-1] if lines else f"status {ended.status}"}
