@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import errno
 import os
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 from os import POSIX_SPAWN_DUP2
 
-from forza._guard import IPC_FD, StepError
+from forza._guard import IPC_FD, StepError, above_stdio
 from forza._process import Exit, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from forza._process import ExitCallback, ProcessOptions
+else:
+    import _signal as signal  # `signal` itself costs hundreds of enum members
 
 _TRACER_SECONDS = 0.01
 _KILL = 9
@@ -74,7 +76,9 @@ class Direct(Process):
             self._exited(Exit(0, result.si_status, core))
 
     def kill_all(self) -> None:
-        """Kill the child's process group."""
+        """Kill the child's process group, and its cgroup, if it has one."""
+        if self.group is not None:
+            self.group.kill()
         try:
             os.killpg(self.pid, _KILL)
         except (ProcessLookupError, PermissionError):
@@ -100,6 +104,8 @@ class Direct(Process):
         except ChildProcessError:
             pass
         self.pid = 0
+        if self.group is not None:
+            self.group.remove()
 
 
 def start(
@@ -108,12 +114,15 @@ def start(
     env: Mapping[str, str],
     fds: Sequence[int],
     options: ProcessOptions,
+    limits: Mapping[str, str],
+    group: str,
 ) -> tuple[int, int, int]:
     """Return the child's pid, twice, and no reports. Raises OSError."""
-    if (options.cwd, options.uid, options.gid) == (None, None, None):
+    ids = options.cwd, options.uid, options.gid
+    if ids == (None, None, None) and not limits and not group:
         pid = _posix_spawn(file, args, env, fds)
     else:
-        pid = _fork_exec(file, args, env, fds, options)
+        pid = _fork_exec(file, args, env, fds, options, limits, group)
     return pid, pid, -1
 
 
@@ -155,51 +164,93 @@ def _fork_exec(
     env: Mapping[str, str],
     fds: Sequence[int],
     options: ProcessOptions,
+    limits: Mapping[str, str],
+    group: str,
 ) -> int:
-    # posix_spawn cannot change directory or user. Only a library user gets here.
-    from signal import SIG_DFL, SIG_SETMASK, pthread_sigmask, signal
-    from subprocess import Popen
-
+    """Do what posix_spawn cannot: change directory, user, cgroup and limits."""
     from forza._lean import _libc
 
-    prctl = _libc("prctl")
+    prctl = _libc("prctl")  # before the fork: it may have to be loaded
+    readable, writable = map(above_stdio, os.pipe())  # closed by the exec
     monitor = os.getpid()
-
-    def set_up() -> None:
-        # Called after the change of user, which would forget it.
-        prctl(_PR_SET_PDEATHSIG, _KILL, 0, 0, 0)
-        if os.getppid() != monitor:
-            os._exit(127)
-        for target, fd in enumerate(fds, 1):
-            os.dup2(fd, target)
-        for signum in _RESETTABLE:
-            signal(signum, SIG_DFL)
-        pthread_sigmask(SIG_SETMASK, ())
-
-    # Popen reports a failed exec on a pipe of its own, which must not become 3.
-    placeholder = fcntl(fds[-1], F_DUPFD_CLOEXEC, IPC_FD)
     try:
-        child = Popen(
-            args,
-            executable=file,
-            env=env,
-            cwd=options.cwd,
-            user=options.uid,
-            group=options.gid,
-            extra_groups=[] if options.uid is not None and os.getuid() == 0 else None,
-            start_new_session=True,
-            pass_fds=(IPC_FD,),
-            preexec_fn=set_up,
-        )
-    except OSError as error:
-        step = "exec"
-        if error.filename is not None and error.filename == options.cwd:
-            step = "cwd"
-        elif error.errno in (errno.EPERM, errno.EINVAL) and options.uid is not None:
-            step = "user"
-        number = error.errno or errno.EINVAL
-        raise StepError(number, os.strerror(number), step) from error
+        pid = os.fork()
+    except BaseException:
+        os.close(readable)
+        os.close(writable)
+        raise
+    if pid == 0:
+        step = "fork"
+        try:
+            for step, act in _steps(file, args, env, fds, options, limits, group):
+                act()
+                if step == "user":  # a change of user forgets this, so it comes last
+                    prctl(_PR_SET_PDEATHSIG, _KILL, 0, 0, 0)
+                    if os.getppid() != monitor:
+                        break
+        except BaseException as error:
+            number = getattr(error, "errno", None) or errno.EINVAL
+            os.write(writable, f"{step} {number}".encode())
+        finally:
+            os._exit(127)
+    os.close(writable)
+    try:
+        told = os.read(readable, 64).decode()
     finally:
-        os.close(placeholder)
-    child.returncode = 0  # The monitor reaps it, not Popen.
-    return child.pid
+        os.close(readable)
+    if told:
+        os.waitpid(pid, 0)
+        step, _, number = told.partition(" ")
+        raise StepError(int(number), os.strerror(int(number)), step)
+    return pid
+
+
+def _steps(
+    file: str,
+    args: Sequence[str],
+    env: Mapping[str, str],
+    fds: Sequence[int],
+    options: ProcessOptions,
+    limits: Mapping[str, str],
+    group: str,
+) -> Iterator[tuple[str, Callable[[], object]]]:
+    """Name what turns a fork of ours into the child, in the guard's order."""
+    if options.cwd is not None:
+        yield "cwd", lambda: os.chdir(options.cwd or "")
+    yield "fork", os.setsid
+    if group:
+        yield "group", lambda: _join(group)
+    yield "fork", lambda: _take_descriptors(fds)
+    from forza._limits import take_on
+
+    for name, text in limits.items():
+        yield name, lambda name=name, text=text: take_on(name, text)  # type: ignore[misc]
+    yield "user", lambda: _become(options.uid, options.gid)
+    yield "exec", _reset_signals
+    yield "exec", lambda: os.execve(file, tuple(args), env)
+
+
+def _join(group: str) -> None:
+    with open(f"{group}/cgroup.procs", "wb", 0) as file:
+        file.write(b"0")
+
+
+def _take_descriptors(fds: Sequence[int]) -> None:
+    _keep_descriptors()
+    for target, fd in enumerate(fds, 1):
+        os.dup2(fd, target)
+
+
+def _become(uid: int | None, gid: int | None) -> None:
+    if uid is not None and os.geteuid() == 0:
+        os.setgroups([])
+    if gid is not None:
+        os.setresgid(gid, gid, gid)
+    if uid is not None:
+        os.setresuid(uid, uid, uid)
+
+
+def _reset_signals() -> None:
+    for signum in _RESETTABLE:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -26,7 +26,7 @@ class GuardError(Exception):
 
 
 class StepError(OSError):
-    """What failed is `step`: exec, cwd, user or fork."""
+    """What failed is `step`: exec, cwd, user, fork, group (the cgroup), or a limit."""
 
     def __init__(self, number: int, text: str, step: str) -> None:
         super().__init__(number, text)
@@ -39,6 +39,8 @@ def start(
     env: Mapping[str, str],
     fds: Sequence[int],
     options: ProcessOptions,
+    limits: Mapping[str, str],
+    group: str,
 ) -> tuple[int, int, int]:
     """Return the child's pid, the guard's, and where to read the guard's reports.
 
@@ -50,7 +52,8 @@ def start(
     uid = "" if options.uid is None else str(options.uid)
     gid = "" if options.gid is None else str(options.gid)
     job = "job" if options.job else ""
-    about = str(os.getpid()), job, options.cwd or "", uid, gid, file
+    limited = " ".join(map("=".join, limits.items()))
+    about = str(os.getpid()), job, options.cwd or "", uid, gid, limited, group, file
     words = ("forza-guard", *about, *args)
     reports, writable = map(above_stdio, os.pipe())
     try:

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Run the app within limits: descriptors, cores, niceness, processors."""
+"""Run the app within limits, from its first instruction on: descriptors, cores, data,
+niceness, processors.
+
+They are set between fork and exec, by the guard in C, or by `_direct` (`take_on`).
+"""
 
 from __future__ import annotations
 
@@ -12,110 +16,112 @@ from forza._errors import SpawnError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    Ids = tuple[int, int, int]
+    from collections.abc import Iterable, Mapping
+    from typing import Any, TypeGuard
 
 UNLIMITED = -1
-_KILL = 9
-_RESOURCES = {"nofile": resource.RLIMIT_NOFILE, "core": resource.RLIMIT_CORE}
+SMALLEST_MEMORY = 16 * 1024 * 1024
+_RESOURCES = {
+    "nofile": resource.RLIMIT_NOFILE,
+    "core": resource.RLIMIT_CORE,
+    "data": resource.RLIMIT_DATA,
+}
+_NUMBERS = {"nofile": (16, 1_048_576), "nice": (-20, 19)}
+_MEMORY = ("memory_soft", "memory_hard")
+_KNOWN = ("core", "cpus", *_MEMORY, *_NUMBERS)
+_MOST = 2**63 - 1
 
 
 def check(limits: Mapping[str, Any]) -> None:
-    """Raise UsageError for limits that contradict each other."""
-    soft, hard = limits.get("memory_soft"), limits.get("memory_hard")
+    """Raise UsageError for limits that cannot be meant, or contradict each other."""
+    for name, value in limits.items():
+        if name not in _KNOWN:
+            there = ", ".join(sorted(_KNOWN))
+            raise UsageError(f"unknown limit '{name}'; there are {there}")
+        if value is not None:
+            _check_one(name, value)
+    soft, hard = (limits.get(name) for name in _MEMORY)
     if soft and hard and soft >= hard:
         raise UsageError("--memory-soft must be less than --memory-hard")
 
 
-def spawn_within(limits: Mapping[str, Any], start: Callable[[], Ids]) -> Ids:
-    """Start a child that is within its limits from its first instruction on.
+def _check_one(name: str, value: object) -> None:
+    option = f"--{name.replace('_', '-')}"
+    if name == "cpus":
+        cpus = value if isinstance(value, list | tuple | set | range) else ()
+        if not cpus or not all(_is_whole(cpu) and 0 <= cpu < 10_000 for cpu in cpus):
+            raise UsageError(f"{option} must be a list of processors, not {value!r}")
+    elif not _is_whole(value):
+        raise UsageError(f"{option} must be a whole number, not {value!r}")
+    elif name in _NUMBERS:
+        least, most = _NUMBERS[name]
+        if not least <= value <= most:
+            raise UsageError(f"{option} must be from {least} to {most}, not {value}")
+    elif name in _MEMORY:
+        if not SMALLEST_MEMORY <= value <= _MOST:
+            raise UsageError(f"{option} must be at least 16M, not {value}")
+    elif not UNLIMITED <= value <= _MOST:
+        raise UsageError(f"{option} must be bytes, or -1 for unlimited, not {value}")
 
-    We take on what can be undone, for as long as the spawn takes: the child inherits
-    it. It could then raise its soft limits as far as the hard ones, as node does by
-    itself, and we may not lower our own hard limits, which an ordinary user could
-    never raise again; so the child's are set from outside, once it is there.
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def for_child(limits: Mapping[str, Any], *, data: bool) -> dict[str, str]:
+    """Return what the child is to take on, in this order, as words of the guard's.
+
+    `data` says that RLIMIT_DATA has to do what no cgroup does for `memory_hard`.
     """
-    undo: list[Callable[[], object]] = []
-    try:
-        _take_on(limits, undo)
-        ids = start()
-    finally:
-        for step in reversed(undo):
-            step()
-    try:
-        _impose(limits, ids[0])
-    except BaseException:
-        _end(ids)
-        raise
-    return ids
-
-
-def _take_on(limits: Mapping[str, Any], undo: list[Callable[[], object]]) -> None:
-    for name, which in _RESOURCES.items():
+    found = {}
+    for name in ("cpus", "nice", "core", "nofile"):
         value = limits.get(name)
-        if value is None:
-            continue
-        before = resource.getrlimit(which)
-        hard = before[1]
-        if hard != UNLIMITED and (value == UNLIMITED or value > hard):
-            hard = value
-        try:
-            resource.setrlimit(which, (value, hard))
-        except (ValueError, OSError) as error:
-            most = f"the hard limit is {before[1]}"
-            raise _refused(name, value, most, errno.EPERM) from error
-        undo.append(lambda w=which, b=before: resource.setrlimit(w, b))  # type: ignore[misc]
-    if cpus := limits.get("cpus"):
-        before_cpus = os.sched_getaffinity(0)
-        try:
-            os.sched_setaffinity(0, cpus)
-        except OSError as error:
-            there = f"there are {','.join(map(str, sorted(before_cpus)))}"
-            text = ",".join(map(str, cpus))
-            raise _refused("cpus", text, there, error.errno) from error
+        if value is not None:
+            words = value if name == "cpus" else (value,)
+            found[name] = ",".join(map(str, words))
+    if data and (most := limits.get("memory_hard")) is not None:
+        # RLIMIT_AS would count what is only reserved: 700 MB for a node that uses 40,
+        # and more with WebAssembly. RLIMIT_DATA counts what may be written to, 49 MB
+        # of that node, and an allocation beyond it fails in the app.
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        found["data"] = str(most if hard == UNLIMITED else min(most, hard))
+    return found
+
+
+def take_on(name: str, text: str) -> None:
+    """Set one limit of this process. Raises OSError."""
+    if name == "cpus":
+        wanted = set(map(int, text.split(",")))
+        os.sched_setaffinity(0, wanted)
         # The kernel leaves out what is not there, as long as one is.
-        missing = set(cpus) - os.sched_getaffinity(0)
-        undo.append(lambda: os.sched_setaffinity(0, before_cpus))
-        if missing:
-            there = f"there are {','.join(map(str, sorted(before_cpus)))}"
-            text = ",".join(map(str, cpus))
-            raise _refused("cpus", text, there, errno.EINVAL)
-
-
-def _impose(limits: Mapping[str, Any], pid: int) -> None:
-    for name, which in _RESOURCES.items():
-        if (value := limits.get(name)) is not None:
-            try:
-                resource.prlimit(pid, which, (value, value))
-            except ProcessLookupError:  # it has ended already
-                return
-            except (ValueError, OSError) as error:
-                raise _refused(name, value, str(error), errno.EPERM) from error
-    if (nice := limits.get("nice")) is not None:
+        if os.sched_getaffinity(0) != wanted:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    elif name == "nice":
+        os.setpriority(os.PRIO_PROCESS, 0, int(text))
+    else:
         try:
-            os.setpriority(os.PRIO_PGRP, pid, nice)
-        except ProcessLookupError:
-            return
-        except OSError as error:
-            reason = os.strerror(error.errno or 0).lower()
-            raise _refused("nice", nice, reason, error.errno) from error
+            resource.setrlimit(_RESOURCES[name], (int(text), int(text)))
+        except ValueError as error:  # which is what EPERM becomes here
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from error
 
 
-def _end(ids: Ids) -> None:
-    pid, child, reports = ids
-    if reports >= 0:
-        os.close(reports)
-    try:
-        os.kill(child or pid, _KILL)
-        os.waitpid(child or pid, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
+def refused(name: str, limits: Mapping[str, Any], error: OSError) -> SpawnError:
+    """Say which limit the child could not have, and why."""
+    value = limits["memory_hard" if name == "data" else name]
+    why = (error.strerror or str(error)).lower()
+    if name == "cpus":
+        why = f"there are {_listed(os.sched_getaffinity(0))}"
+        value = _listed(value)
+    elif name in _RESOURCES:
+        hard = resource.getrlimit(_RESOURCES[name])[1]
+        if hard != UNLIMITED and not 0 <= value <= hard:
+            why = f"the hard limit is {hard}"
+    shown = "unlimited" if value == UNLIMITED else value
+    option = "memory-hard" if name == "data" else name
+    explained = SpawnError(error.errno, f"cannot set --{option} {shown}: {why}")
+    explained.step = "limit"
+    return explained
 
 
-def _refused(name: str, value: object, why: str, number: int | None) -> SpawnError:
-    value = "unlimited" if value == UNLIMITED else value
-    error = SpawnError(number, f"cannot set --{name} {value}: {why}")
-    error.step = "limit"
-    return error
+def _listed(cpus: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(cpus)))

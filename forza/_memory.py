@@ -39,13 +39,8 @@ class MemoryGuard:
         self._cgroup: Cgroup | None = None
 
     def process_spawned(self, process: Process) -> None:
-        if self._hard is None:
-            return
-        from forza._cgroup import confine
-
-        self._cgroup = confine(process.pid, self._hard)
-        if self._cgroup is None:
-            _limit_data(process, self._hard)
+        if process.group is not None and process.group.limited:
+            self._cgroup = process.group
 
     async def run(self) -> None:
         least = min(limit for limit in (self._soft, self._hard) if limit is not None)
@@ -68,7 +63,6 @@ class MemoryGuard:
             self._send(self._hard, "hard", self._hard, "cgroup", 0, "oom")
             if term_signal == _KILL and self._monitor.ended is not None:
                 self._monitor.ended.reason = "oom"
-        self._cgroup.remove()
 
     def _read(self) -> tuple[int, str, int]:
         """Return the bytes of the tree, how they were counted, and our own."""
@@ -102,16 +96,3 @@ class MemoryGuard:
             "action": action,
         }
         self._monitor.send(SERVICE, float(used), text, meta, lifecycle=True)
-
-
-def _limit_data(process: Process, most: int) -> None:
-    # RLIMIT_AS would count what is only reserved: 700 MB for a node that uses 40, and
-    # more with WebAssembly. RLIMIT_DATA counts what may be written to, 49 MB of that
-    # node, and an allocation beyond it fails in the app.
-    import resource
-
-    for each in process.family():
-        try:
-            resource.prlimit(each, resource.RLIMIT_DATA, (most, most))
-        except (OSError, ValueError):  # it has ended, or is somebody else's
-            continue

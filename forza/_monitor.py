@@ -100,6 +100,10 @@ class Monitor:
                 raise UsageError(f"{name} must be a list, not '{value}'")
         if not args:
             raise UsageError("no command given")
+        if limits and process is None:  # else it runs within them
+            from forza._limits import check
+
+            check(limits)
         self.options = ProcessOptions(
             args, env=env, cwd=cwd, uid=uid, gid=gid, ipc=ipc, limits=limits
         )
@@ -121,7 +125,6 @@ class Monitor:
         self._stop_signal = stop_signal
         self._why: str | None = None
         self._killed = ""
-        self._oom_kills = -1
         self._flush_timeout = flush_timeout
         self._buffer = buffer
         self._spool = spool
@@ -399,9 +402,6 @@ class Monitor:
         process.watch(self.loop, self._exited)
         self._hooks.start()
         self._health = self.loop.create_task(Health(self, self._sinks).run())
-        from forza._oom import oom_kills
-
-        self._oom_kills = oom_kills()
 
     def _exited(self, exit: Exit) -> None:
         """The child has ended; its last output may still be in the pipes."""
@@ -425,10 +425,10 @@ class Monitor:
         if exit.term_signal == _KILL:
             if self._killed:
                 return self._killed
-            if self._oom_kills >= 0:
+            if self.process is not None and self.process.oom_kills >= 0:
                 from forza._oom import oom_kills
 
-                if oom_kills() > self._oom_kills:
+                if oom_kills() > self.process.oom_kills:
                     return "oom"
         return exit.reason
 
@@ -501,6 +501,10 @@ class Monitor:
             from forza._orphans import end
 
             await end(self.loop)
+        if self.process.group is not None and not self.process.group.remove():
+            from forza._orphans import end_group
+
+            await end_group(self.loop, self.process.group)
 
     async def _spawn_failed(self, error: SpawnError) -> None:
         self.ended = Exit(error.code, 0, reason=error.reason)

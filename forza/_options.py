@@ -21,7 +21,6 @@ else:
 
 SMALLEST_BUFFER = 64 * 1024
 SMALLEST_SPOOL = 1024 * 1024
-SMALLEST_MEMORY = 16 * 1024 * 1024
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
 
@@ -172,30 +171,23 @@ def choice(**values: object) -> Converter:
     return convert
 
 
-def whole(least: int, most: int) -> Converter:
-    """Take a whole number within these bounds."""
-
-    def convert(name: str, word: str) -> int:
-        digits = word.removeprefix("-")
-        plain = digits.isascii() and digits.isdigit() and len(digits) < 10
-        if not plain or not least <= int(word) <= most:
-            raise UsageError(f"--{name} must be from {least} to {most}, not '{word}'")
-        return int(word)
-
-    return convert
-
-
-def memory(name: str, word: str) -> int:
-    """Take a size that a program may live with."""
-    value = size(name, word)
-    if value < SMALLEST_MEMORY:
-        raise UsageError(f"--{name} must be at least 16M, not '{word}'")
-    return value
+def whole(name: str, word: str) -> int:
+    """Take a whole number; whether it is one that can be meant is seen later."""
+    digits = word.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise UsageError(f"--{name} must be a whole number, not '{word}'")
+    return int(word)
 
 
 def core(name: str, word: str) -> int:
     """Take a size, or `unlimited`, which is -1."""
-    return -1 if word == "unlimited" else size(name, word)
+    if word == "unlimited":
+        return -1
+    try:
+        return size(name, word)
+    except UsageError as error:
+        asked = "a number of bytes, as"
+        raise UsageError(str(error).replace(asked, f"unlimited or {asked}")) from None
 
 
 def cpus(name: str, word: str) -> tuple[int, ...]:
@@ -212,14 +204,14 @@ def cpus(name: str, word: str) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-# What the app may use: Monitor's argument `limits`.
+# What the app may use: Monitor's argument `limits`, whose bounds `_limits` knows.
 LIMITS: dict[str, Converter] = {
     "core": core,
     "cpus": cpus,
-    "memory-hard": memory,
-    "memory-soft": memory,
-    "nice": whole(-20, 19),
-    "nofile": whole(16, 1_048_576),
+    "memory-hard": size,
+    "memory-soft": size,
+    "nice": whole,
+    "nofile": whole,
 }
 # Monitor's own arguments. Where an option is given twice, the first counts.
 SETTINGS: dict[str, Converter] = {

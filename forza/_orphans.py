@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
+    from forza._cgroup import Cgroup
+
 _KILL = 9
 _TURNS, _PAUSE = 100, 0.01
 
@@ -57,6 +59,15 @@ async def end(loop: AbstractEventLoop) -> None:
                 refused += 1
             _reap(pid)
         if len(left) == refused:
+            return
+        await _pause(loop)
+
+
+async def end_group(loop: AbstractEventLoop, group: Cgroup) -> None:
+    """Kill all in the app's cgroup, and remove that."""
+    for _ in range(_TURNS):
+        group.kill()
+        if group.remove():
             return
         await _pause(loop)
 

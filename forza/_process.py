@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from forza._cgroup import Cgroup
+
     ExitCallback = Callable[["Exit"], object]
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
@@ -29,6 +31,8 @@ PIPE_BYTES = 256 * 1024
 
 _TERM, _KILL, _USR1, _CONT = 15, 9, 10, 18
 _REPORT_BYTES = 16
+# So many numbers describe a process, and perhaps the path of its cgroup.
+_HANDED_OVER = 10
 # Other names of the same numbers.
 _ALIASES = ("SIGIOT", "SIGCLD", "SIGPOLL")
 
@@ -107,7 +111,7 @@ class Process:
     # `child` is the process that is ours to reap: the guard.
     __slots__ = (
         *("_exit_cb", "_gone_cb", "_loop", "_reports", "child", "ended", "fds", "ipc"),
-        *("adopts", "job", "lost", "pid", "stop_cb"),
+        *("adopts", "group", "job", "lost", "oom_kills", "pid", "stop_cb"),
     )
 
     def __init__(
@@ -131,6 +135,9 @@ class Process:
         self.lost = False
         # Whatever loses its parents to this process can only be the app's.
         self.adopts = False
+        # The app's own cgroup, and how many the kernel had killed before it was there.
+        self.group: Cgroup | None = None
+        self.oom_kills = -1
         self.stop_cb: Callable[[], object] | None = None
         self._exit_cb: ExitCallback | None = None
         self._gone_cb: Callable[[], object] | None = None
@@ -202,6 +209,8 @@ class Process:
     def end(self, gone_cb: Callable[[], object]) -> None:
         """Kill whatever is left of the child's tree; call back when nothing is."""
         if self._reports < 0 or self._loop is None:
+            if self.group is not None:
+                self.group.kill()
             gone_cb()
         else:
             self._gone_cb = gone_cb
@@ -223,6 +232,8 @@ class Process:
             except ChildProcessError:
                 pass
         self.pid = 0
+        if self.group is not None:
+            self.group.remove()
 
     def _tell_guard(self, signum: int) -> None:
         if self._reports < 0:
@@ -240,17 +251,29 @@ class Process:
             os.set_inheritable(fd, True)
         flags = self.ipc, self.job, self.adopts
         numbers = (self.pid, self.child, self._reports, *self.fds, *flags)
-        return ":".join(str(int(number)) for number in numbers)
+        words = [str(int(number)) for number in (*numbers, self.oom_kills)]
+        if self.group is not None:
+            words += [str(int(self.group.limited)), self.group.path]
+        return ":".join(words)
 
     @classmethod
     def adopt(cls, described: str) -> Process:
         """Take over the child that this process spawned before it replaced itself."""
-        pid, child, reports, *fds, ipc, job, adopts = map(int, described.split(":"))
+        words = described.split(":", _HANDED_OVER)
+        pid, child, reports, *fds, ipc, job, adopts, kills = map(
+            int, words[:_HANDED_OVER]
+        )
         for fd in (reports, *fds):
             if fd >= 0:
                 os.set_inheritable(fd, False)
         process = made(pid, fds, bool(ipc), bool(job), child, reports)
         process.adopts = bool(adopts)
+        process.oom_kills = kills
+        if words[_HANDED_OVER:]:
+            from forza._cgroup import Cgroup
+
+            limited, _, path = words[_HANDED_OVER].partition(":")
+            process.group = Cgroup(path, limited=limited == "1")
         return process
 
 

@@ -9,22 +9,25 @@ import os
 from fcntl import fcntl
 
 from forza import _guard
+from forza._cgroup import make
 from forza._errors import SpawnError
 from forza._guard import IPC_FD, GuardError, StepError, above_stdio
+from forza._oom import oom_kills
 from forza._process import PIPE_BYTES, made
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from forza._cgroup import Cgroup
     from forza._process import Process, ProcessOptions
 
-    Start = Callable[
-        [str, Sequence[str], Mapping[str, str], Sequence[int], ProcessOptions],
-        tuple[int, int, int],
-    ]
+    Ids = tuple[int, int, int]
+    Start = Callable[..., Ids]
 
 _F_SETPIPE_SZ = 1031
+# What a step is called that sets a limit.
+LIMITS = ("cpus", "nice", "core", "nofile", "data")
 
 
 def spawn(options: ProcessOptions) -> Process:
@@ -48,17 +51,18 @@ def spawn(options: ProcessOptions) -> Process:
             _add_socketpair(ours, theirs)
         else:
             _add_pipe(ours, theirs)
-        if options.limits:
-            from forza._limits import spawn_within
-
-            ids = spawn_within(options.limits, lambda: _start(options, env, theirs))
-        else:
-            ids = _start(options, env, theirs)
+        # Before the spawn: what is killed at once shall be counted, too.
+        kills = oom_kills()
+        group = make(options.limits.get("memory_hard"))
+        try:
+            ids, group = _start_in(group, options, env, theirs)
+        except BaseException:
+            if group is not None:
+                group.remove()
+            raise
     except BaseException as error:
         for fd in ours:
             os.close(fd)
-        if isinstance(error, SpawnError):
-            raise
         if isinstance(error, OSError):
             raise _explained(options, error) from error
         if isinstance(error, ValueError | TypeError):  # a NUL, or no string at all
@@ -72,7 +76,10 @@ def spawn(options: ProcessOptions) -> Process:
         if fd >= 0:
             os.set_blocking(fd, False)
     pid, child, reports = ids
-    return made(pid, ours, options.ipc, options.job, child, reports)
+    process = made(pid, ours, options.ipc, options.job, child, reports)
+    process.oom_kills = kills
+    process.group = group
+    return process
 
 
 def _enlarge(pipe: int) -> None:
@@ -98,31 +105,62 @@ def _add_socketpair(ours: list[int], theirs: list[int]) -> None:
     theirs.append(above_stdio(its.detach()))
 
 
-def _start(
-    options: ProcessOptions, env: Mapping[str, str], fds: Sequence[int]
-) -> tuple[int, int, int]:
-    """Return the pid, that of our own child, and where to read the guard's reports."""
+def _start_in(
+    group: Cgroup | None,
+    options: ProcessOptions,
+    env: Mapping[str, str],
+    fds: Sequence[int],
+) -> tuple[Ids, Cgroup | None]:
+    """Start the child in this cgroup, or in ours if it may not go there."""
     try:
-        return _run(_guard.start, options, env, fds)
+        return _start(options, env, fds, group), group
+    except StepError as error:
+        if error.step != "group" or group is None:
+            raise
+    group.remove()
+    return _start(options, env, fds, None), None
+
+
+def _start(
+    options: ProcessOptions,
+    env: Mapping[str, str],
+    fds: Sequence[int],
+    group: Cgroup | None,
+) -> Ids:
+    """Return the pid, that of our own child, and where to read the guard's reports."""
+    limits: Mapping[str, str] = {}
+    if options.limits:
+        from forza._limits import for_child
+
+        limits = for_child(options.limits, data=group is None or not group.limited)
+    path = "" if group is None else group.path
+    try:
+        return _run(_guard.start, options, env, fds, limits, path)
     except GuardError:
         from forza._direct import start
 
         options.job = False
-        return _run(start, options, env, fds)
+        return _run(start, options, env, fds, limits, path)
 
 
 def _run(
-    start: Start, options: ProcessOptions, env: Mapping[str, str], fds: Sequence[int]
-) -> tuple[int, int, int]:
+    start: Start,
+    options: ProcessOptions,
+    env: Mapping[str, str],
+    fds: Sequence[int],
+    limits: Mapping[str, str],
+    group: str,
+) -> Ids:
     file = _find(options.file, env)
     args = options.args
     try:
-        return start(file, args, env, fds, options)
+        return start(file, args, env, fds, options, limits, group)
     except OSError as error:
         # A script without a #! line: execvp, and so libuv, gives it to the shell.
         if error.errno != errno.ENOEXEC:
             raise
-    return start("/bin/sh", ("/bin/sh", file, *args[1:]), env, fds, options)
+    shell = "/bin/sh", file, *args[1:]
+    return start("/bin/sh", shell, env, fds, options, limits, group)
 
 
 def _find(file: str, env: Mapping[str, str]) -> str:
@@ -141,6 +179,10 @@ def _find(file: str, env: Mapping[str, str]) -> str:
 
 def _explained(options: ProcessOptions, error: OSError) -> SpawnError:
     step = error.step if isinstance(error, StepError) else "exec"
+    if step in LIMITS:
+        from forza._limits import refused
+
+        return refused(step, options.limits, error)
     explained = SpawnError(error.errno, _explain(options, error, step))
     explained.step = step
     return explained

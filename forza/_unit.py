@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 # TimeoutStartSec: a start takes as long as it takes, and what crashes is restarted.
+# Delegate: forza gives the app a cgroup of its own.
 # Restart: the keeper that ends by itself has a reason; one that was killed has not.
 SYSTEMD = """\
 # /etc/systemd/system/{name}.service
@@ -34,6 +35,7 @@ TimeoutStopSec={stop:.0f}
 Restart=on-abnormal
 RestartSec=5
 KillMode=mixed
+Delegate=yes
 OOMPolicy=continue
 
 [Install]

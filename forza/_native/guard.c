@@ -3,7 +3,7 @@
  *
  * Stand between the monitor and its app, so that nothing of the app outlives either.
  *
- *     guard MONITOR JOB CWD UID GID FILE ARG0 ARG...
+ *     guard MONITOR JOB CWD UID GID LIMITS GROUP FILE ARG0 ARG...
  *
  * The guard is a subreaper: whatever the app starts, however often it forks or begins
  * a session of its own, stays below the guard, and is killed when the guard is told to
@@ -11,19 +11,25 @@
  * processes, but leaves the guard to report it. It signals its own children only: as
  * long as it has not reaped them, nobody else can have their pids.
  *
+ * LIMITS are words such as `nofile=64`, in whose names forza/_limits.py reports what
+ * cannot be set. GROUP is the folder of a cgroup v2 that is to be the app's, or empty.
+ *
  * Descriptors 0 to 3 are the app's, 4 takes the guard's reports, 16 bytes each:
- * `spawned PID`, or `fork|cwd|user|exec ERRNO`; `stopped SIGNAL`; and at last
- * `exited STATUS`, `killed SIGNAL` or `dumped SIGNAL`.
+ * `spawned PID`, or `fork|cwd|group|user|exec|LIMIT ERRNO`; `stopped SIGNAL`; and at
+ * last `exited STATUS`, `killed SIGNAL` or `dumped SIGNAL`.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,6 +39,7 @@ enum { REPORTS = 4, SIGNALS = 64 };
 
 static pid_t app;
 static int app_ended;
+static char group[PATH_MAX];
 
 /* Where the app's side of the vfork was when it failed: both share their memory. */
 static const char *volatile step;
@@ -76,6 +83,75 @@ static int become(const char *uid, const char *gid)
     return 0;
 }
 
+/* Write to a file of the app's cgroup. */
+static int tell_group(const char *name, const char *text)
+{
+    char path[PATH_MAX];
+    int result = -1;
+
+    if (snprintf(path, sizeof path, "%s/%s", group, name) >= (int)sizeof path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        result = write(fd, text, strlen(text)) < 0 ? -1 : 0;
+        close(fd);
+    }
+    return result;
+}
+
+static int run_on(const char *list)
+{
+    cpu_set_t wanted, got;
+
+    CPU_ZERO(&wanted);
+    for (char *next = (char *)list; *next; next += *next == ',') {
+        unsigned long cpu = strtoul(next, &next, 10);
+        if (cpu >= CPU_SETSIZE) {
+            errno = EINVAL;
+            return -1;
+        }
+        CPU_SET(cpu, &wanted);
+    }
+    if (sched_setaffinity(0, sizeof wanted, &wanted) < 0 ||
+        sched_getaffinity(0, sizeof got, &got) < 0)
+        return -1;
+    /* The kernel leaves out what is not there, as long as one is. */
+    errno = EINVAL;
+    return CPU_EQUAL(&wanted, &got) ? 0 : -1;
+}
+
+static int limit(const char *name, const char *value)
+{
+    rlim_t most = (rlim_t)strtoll(value, NULL, 10); /* -1: unlimited */
+    struct rlimit both = {most, most};
+
+    if (strcmp(name, "cpus") == 0)
+        return run_on(value);
+    if (strcmp(name, "nice") == 0)
+        return setpriority(PRIO_PROCESS, 0, (int)strtol(value, NULL, 10));
+    return setrlimit(strcmp(name, "nofile") == 0 ? RLIMIT_NOFILE
+                     : strcmp(name, "core") == 0 ? RLIMIT_CORE
+                                                 : RLIMIT_DATA,
+                     &both);
+}
+
+/* Take on all the limits; if one cannot be had, it is the step. */
+static int limit_all(char *words)
+{
+    for (char *word; (word = strsep(&words, " "));) {
+        char *value = strchr(word, '=');
+        if (!value)
+            continue;
+        *value = 0;
+        step = word;
+        if (limit(word, value + 1) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* Turn into the app; return only if that can't be. */
 static void be_app(pid_t guard, char **argv)
 {
@@ -90,6 +166,11 @@ static void be_app(pid_t guard, char **argv)
     } else {
         setsid();
     }
+    step = "group";
+    if (*group && tell_group("cgroup.procs", "0") < 0)
+        return;
+    if (limit_all(argv[6]) < 0) /* before the app is somebody who may not */
+        return;
     step = "user";
     if (become(argv[4], argv[5]) < 0)
         return;
@@ -102,7 +183,7 @@ static void be_app(pid_t guard, char **argv)
         signal(number, SIG_DFL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    execv(argv[6], argv + 7);
+    execv(argv[8], argv + 9);
 }
 
 /* The app's words and environment may hold secrets, and are not for `ps` to show of a
@@ -189,13 +270,15 @@ static void look(void)
 }
 
 /* Kill until nobody is left but the app's zombie, or those that we may not kill.
- * Whoever has lost its parent to us comes up in the next turn. The group goes first,
- * and at once: it may be forking. */
+ * Whoever has lost its parent to us comes up in the next turn. The cgroup goes first,
+ * then the process group, each at once: they may be forking. */
 static void kill_all(const sigset_t *child_ended)
 {
     static const struct timespec a_moment = {0, 10 * 1000 * 1000};
 
     for (;;) {
+        if (*group)
+            tell_group("cgroup.kill", "1");
         kill(-app, SIGKILL);
         int left = each_child(kill_one);
         look();
@@ -211,8 +294,9 @@ int main(int argc, char **argv)
     sigset_t all, child_ended;
     pid_t guard = getpid();
 
-    if (argc < 8)
+    if (argc < 10 || strlen(argv[7]) >= sizeof group)
         return 125;
+    strcpy(group, argv[7]);
     pid_t monitor = (pid_t)atol(argv[1]);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
@@ -255,6 +339,8 @@ int main(int argc, char **argv)
             look();
         if (over) {
             waitpid(app, NULL, WNOHANG);
+            if (*group && getppid() != monitor) /* else the monitor does it */
+                rmdir(group);
             return 0;
         }
     }

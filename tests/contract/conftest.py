@@ -40,6 +40,26 @@ def _drop() -> None:
 # Takes from forza what lets root have any port, so that it may not have 80.
 PLAIN: dict[str, Any] = {"preexec_fn": _drop} if os.getuid() == 0 else {}
 
+_PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _RAISE, _CAP_DAC_READ_SEARCH = 8, 47, 2, 2
+_CAPABILITY_VERSION_3 = 0x20080522
+NOBODY = 65534
+
+
+def become_user(uid: int = NOBODY) -> None:
+    """Be an ordinary user, between fork and exec; who may read what root may, though:
+    the tests may be in root's own folder."""
+    assert _prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    one = 1 << _CAP_DAC_READ_SEARCH
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    # Effective, permitted, inheritable: the lower halves, then the upper.
+    data = (ctypes.c_uint32 * 6)(one, one, one, 0, 0, 0)
+    assert ctypes.CDLL(None).capset(header, data) == 0
+    assert _prctl(_PR_CAP_AMBIENT, _RAISE, _CAP_DAC_READ_SEARCH, 0, 0) == 0
+
+
 _FIRST = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()
 needs_hook = pytest.mark.skipif(
     _native.path("libbind.so") is None or int(_FIRST) < 1024,

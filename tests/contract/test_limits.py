@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.contract.test_figures import guards
+
 if TYPE_CHECKING:
     from tests.contract.conftest import Forza
 
@@ -112,15 +114,35 @@ def test_shared_memory_counts_once(lean_forza: Forza) -> None:
     assert ended.of(SERVICE) == []
 
 
-def test_limits_of_the_child(forza: Forza) -> None:
+@guards
+def test_limits_of_the_child(forza: Forza, native: str) -> None:
     """The app has them from the first; forza has its own back."""
-    script = "ulimit -n; ulimit -c; nproc; sleep 0.5; ulimit -Hn; ulimit -Hc; nice"
+    script = "ulimit -n; ulimit -c; ulimit -Hn; ulimit -Hc; nproc; nice"
     cpu = min(os.sched_getaffinity(0))
     ended = forza.run(
         *("--nofile", "100", "--core", "0", "--nice", "7", "--cpus", cpu),
         *("--", "sh", "-c", script),
+        env={"FORZA_NATIVE": native},
     )
-    assert ended.text("logs/stdout").split() == ["100", "0", "1", "100", "0", "7"]
+    assert ended.text("logs/stdout").split() == ["100", "0", "100", "0", "1", "7"]
+
+
+@guards
+def test_limits_before_the_first_instruction(lean_forza: Forza, native: str) -> None:
+    """What the app's very first look at itself shows is the hard limits, all of them,
+    of fifty apps."""
+    for _ in range(50):
+        ended = lean_forza.run(
+            *("--nofile", "100", "--core", "0", "--memory-hard", "64M"),
+            *("--plugin", "logs", "--", "cat", "/proc/self/limits"),
+            env={"FORZA_NATIVE": native},
+        )
+        lines = ended.text("logs/stdout").splitlines()
+        words = {line[:26].strip(): line[26:].split()[:2] for line in lines}
+        assert words["Max open files"] == ["100", "100"]
+        assert words["Max core file size"] == ["0", "0"]
+        # Where a cgroup keeps to it, there need be none.
+        assert words["Max data size"] in ([str(64 << 20)] * 2, ["unlimited"] * 2)
 
 
 def test_node_cannot_raise_them(lean_forza: Forza) -> None:
@@ -128,8 +150,7 @@ def test_node_cannot_raise_them(lean_forza: Forza) -> None:
     if shutil.which("node") is None:
         pytest.skip("needs node")
     script = (
-        "setTimeout(() => process.stdout.write(require('fs')"
-        ".readFileSync('/proc/self/limits', 'utf8')), 500)"
+        "process.stdout.write(require('fs').readFileSync('/proc/self/limits', 'utf8'))"
     )
     ended = lean_forza.run("--nofile", "200", "--", "node", "-e", script)
     (line,) = [
@@ -151,9 +172,12 @@ def test_unlimited_core(lean_forza: Forza) -> None:
         assert "cannot set --core unlimited: the hard limit is" in ended.stderr
 
 
-def test_limit_that_cannot_be_had(lean_forza: Forza) -> None:
+@guards
+def test_limit_that_cannot_be_had(lean_forza: Forza, native: str) -> None:
     """A limit that cannot be set is told in one line, and nothing runs."""
-    ended = lean_forza.run("--cpus", "0,1023", "--", "echo", "ran")
+    ended = lean_forza.run(
+        *("--cpus", "0,1023", "--", "echo", "ran"), env={"FORZA_NATIVE": native}
+    )
     assert ended.status == 125
     assert "cannot set --cpus 0,1023: there are" in ended.stderr
     assert "ran\n" not in ended.text("logs/stdout")
@@ -167,9 +191,10 @@ def test_limit_that_cannot_be_had(lean_forza: Forza) -> None:
         ("--memory-soft 1M", "--memory-soft must be at least 16M"),
         ("--memory-hard much", "--memory-hard must be a number of bytes"),
         ("--memory-soft 64M --memory-hard 64M", "must be less than --memory-hard"),
-        ("--nofile 15", "--nofile must be from 16"),
-        ("--nofile many", "--nofile must be from 16"),
-        ("--core -1", "--core must be a number of bytes"),
+        ("--nofile 15", "--nofile must be from 16 to 1048576, not 15"),
+        ("--nofile many", "--nofile must be a whole number, not 'many'"),
+        ("--core -1", "--core must be unlimited or a number of bytes, as 65536"),
+        ("--core x", "--core must be unlimited or a number of bytes, as 65536"),
         ("--nice 20", "--nice must be from -20 to 19"),
         ("--cpus 1-", "--cpus must be a list"),
         ("--cpus 3-1", "--cpus must be a list"),

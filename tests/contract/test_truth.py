@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import forza as library
-from tests.conftest import PATIENCE, ROOT
+from tests.conftest import CHILDREN, PATIENCE, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,6 +132,22 @@ def test_oom(lean_forza: Forza, server: MetricsServer, small: Path) -> None:
         preexec_fn=lambda: (small / "cgroup.procs").write_text(str(os.getpid())),
     )
     assert ended.events[-1]["meta"]["reason"] == "signal:KILL"
+
+
+@as_root
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_oom_at_once(lean_forza: Forza, small: Path, tmp_path: Path) -> None:
+    """An app that is killed as soon as it runs is told as any other."""
+    greedy = tmp_path / "greedy"
+    command = ["cc", "-O1", "-o", str(greedy), str(CHILDREN / "greedy.c")]
+    subprocess.run(command, check=True)
+    for _ in range(10):
+        ended = lean_forza.run(
+            *("--", greedy, 300),
+            preexec_fn=lambda: (small / "cgroup.procs").write_text(str(os.getpid())),
+        )
+        assert ended.status == 137
+        assert ended.events[-1]["meta"]["reason"] == "oom"
 
 
 @as_root
