@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""forza and `forza listen`, one machine, a unix socket between them."""
+"""Send events to `forza listen` over a unix socket, which leaves nothing behind."""
 
 from __future__ import annotations
 
