@@ -34,8 +34,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 class Connection:
     """What one client has sent, and how it ended."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, peer: object) -> None:
         self.sock = sock
+        self.peer = peer
         self.data = bytearray()
         self.ended = False
         self.reset = False
@@ -155,10 +156,10 @@ class MetricsServer:
     def _accept(self) -> None:
         while True:
             try:
-                sock, _ = self._listener.accept()
+                sock, peer = self._listener.accept()
             except OSError:
                 return
-            connection = Connection(sock)
+            connection = Connection(sock, peer)
             with self._changed:
                 self.connections.append(connection)
                 self._changed.notify_all()

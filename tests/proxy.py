@@ -9,7 +9,10 @@ import socket
 import struct
 import threading
 import time
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PIECE = 1 << 16
 _TICK = 0.01
@@ -18,11 +21,13 @@ _TICK = 0.01
 class Proxy:
     """A TCP proxy on loopback whose every fault is switched on and off by a test.
 
-    `seen` counts the bytes that have come from clients, `made` the connections.
+    With `path` it listens on a unix socket. `seen` counts the bytes that have come from
+    clients, `made` the connections.
     """
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(self, upstream: int, path: Path | None = None) -> None:
         self.upstream = upstream
+        self._path = path
         self.seen = 0
         self.made = 0
         self._changed = threading.Condition()
@@ -34,8 +39,9 @@ class Proxy:
         self._cuts: list[int] = []
         self._how = ""
         self._closed = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
+        self.port = 0
+        self._listener = self._listen(128)
+        self.port = 0 if path else self._listener.getsockname()[1]
         self._start(self._accept, self._listener)
 
     # Faults.
@@ -54,9 +60,9 @@ class Proxy:
         self.reset()
         self._listener = self._listen(0)
         for _ in range(4):
-            filler = socket.socket()
+            filler = socket.socket(self._listener.family)
             filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", self.port))
+            filler.connect_ex(self._listener.getsockname())
             self._fillers.append(filler)
 
     def come_back(self) -> None:
@@ -120,9 +126,14 @@ class Proxy:
     # The carrying.
 
     def _listen(self, backlog: int) -> socket.socket:
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", self.port))
+        if self._path:
+            listener = socket.socket(socket.AF_UNIX)
+            self._path.unlink(missing_ok=True)
+            listener.bind(str(self._path))
+        else:
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
         listener.listen(backlog)
         return listener
 

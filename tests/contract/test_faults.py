@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 FIRST, REST = 200, 20_000
+# How long a receiver stalls; the buffers are full before. A minute is worth a try.
+STALL = float(os.environ.get("FORZA_TEST_STALL", "1"))
 
 
 def whole(data: bytes) -> list[bytes]:
@@ -37,21 +39,28 @@ def whole(data: bytes) -> list[bytes]:
 class Chain:
     """App, forza, proxy, receiver, file."""
 
-    def __init__(self, forza: Forza, folder: Path) -> None:
+    def __init__(self, forza: Forza, folder: Path, way: str) -> None:
         self.forza = forza
         self.folder = folder
         self.path = folder / "events"
+        self.spool = folder / "spool"
         self.listener = Listener(forza, "--to", f"file:{self.path}")
-        self.proxy = Proxy(self.listener.port)
+        socket = folder / "socket" if "unix" in way else None
+        self.proxy = Proxy(self.listener.port, socket)
+        to = f"unix:{socket}" if socket else f"tcp:127.0.0.1:{self.proxy.port}"
+        self.args = ("--to", to, "--flush-timeout", PATIENCE + STALL)
+        self.held = ("--spool", self.spool) if "spool" in way else ("--buffer", "64M")
+
+    def begin(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start the app."""
+        return self.forza.start(
+            *(*self.args, *(options or self.held), "--", sys.executable, "-S"),
+            *(CHILDREN / "paced.py", FIRST, REST, self.folder),
+        )
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the app, and wait until its first lines are stored."""
-        program = self.forza.start(
-            *("-h", f"127.0.0.1:{self.proxy.port}", "--buffer", "64M"),
-            *("--flush-timeout", str(PATIENCE), *options, "--"),
-            *(sys.executable, "-S", CHILDREN / "paced.py"),
-            *(str(FIRST), str(REST), self.folder),
-        )
+        program = self.begin(*options)
         self.wait_for(lambda: len(self.lines()) >= FIRST, "first lines")
         return program
 
@@ -89,16 +98,21 @@ class Chain:
         assert numbers == list(range(FIRST + REST))
         last = orjson.loads(self.path.read_bytes().splitlines()[-1])
         assert last["service"] == "health/process/exit"
+        if self.spool.exists():
+            assert os.listdir(self.spool) == ["lock"]
 
     def close(self) -> None:
         """End the proxy; the programs are the fixture's."""
         self.proxy.close()
 
 
-@pytest.fixture
-def chain(lean_forza: Forza, tmp_path: Path) -> Iterator[Chain]:
-    """A chain whose receiver runs."""
-    chain = Chain(lean_forza, tmp_path)
+@pytest.fixture(params=["tcp", "tcp spool", "unix", "unix spool"])
+def chain(
+    request: pytest.FixtureRequest, lean_forza: Forza, tmp_path: Path
+) -> Iterator[Chain]:
+    """A chain whose receiver runs; what the sink has not delivered is in memory, or in
+    a spool."""
+    chain = Chain(lean_forza, tmp_path, request.param)
     yield chain
     chain.close()
 
@@ -131,11 +145,7 @@ def test_away(chain: Chain, fault: str) -> None:
 def test_away_before_the_start(chain: Chain, fault: str) -> None:
     """The app starts and runs although nobody listens."""
     getattr(chain.proxy, fault)()
-    program = chain.forza.start(
-        *("-h", f"127.0.0.1:{chain.proxy.port}", "--buffer", "64M"),
-        *("--flush-timeout", PATIENCE, "--"),
-        *(sys.executable, "-S", CHILDREN / "paced.py", FIRST, REST, chain.folder),
-    )
+    program = chain.begin()
     chain.go()
     chain.wait_for_the_app()
     chain.proxy.come_back()
@@ -174,10 +184,44 @@ def test_receiver_killed(chain: Chain) -> None:
     chain.finish(program)
 
 
+@pytest.mark.parametrize("way", ["tcp", "unix"])
+def test_stall_that_fills_every_buffer(
+    lean_forza: Forza, tmp_path: Path, way: str
+) -> None:
+    """A receiver that is there and takes nothing for long: the app goes on, and what is
+    missing in the end was counted."""
+    chain = Chain(lean_forza, tmp_path, way)
+    try:
+        only = ("--plugin", "logs", "--plugin", "process", "--buffer", "512K")
+        program = chain.start(*only)
+        chain.proxy.stall()
+        chain.go()
+        chain.wait_for_the_app()
+        time.sleep(STALL)
+        assert program.poll() is None
+        chain.proxy.come_back()
+        assert lean_forza.wait(program).status == 0
+        chain.listener.stop()
+    finally:
+        chain.close()
+    events = [orjson.loads(line) for line in whole(chain.path.read_bytes())]
+    lines = [int(line.split()[0]) for line in chain.lines()]
+    assert lines == sorted(set(lines))
+    missing = FIRST + REST - len(lines)
+    told = [e for e in events if e["service"] == "telemetry/dropped"]
+    assert {event["meta"]["reason"] for event in told} == {"buffer full"}
+    # forza's own memory, which is said once a minute, may be among what was dropped.
+    spare = 1 + STALL // 60
+    assert 0 < missing <= sum(e["metric"] for e in told) <= missing + spare
+    assert events[-1]["service"] == "health/process/exit"
+    places = [(e["meta"]["boot"], e["meta"]["seq"]) for e in events]
+    assert places == sorted(places)
+
+
 def test_several_sinks(chain: Chain, tmp_path: Path) -> None:
     """What one sink suffers, another does not notice."""
     other = tmp_path / "other"
-    program = chain.start("--to", f"file:{other}")
+    program = chain.start(*chain.held, "--to", f"file:{other}")
     chain.proxy.stall()
     chain.go()
     chain.wait_for_the_app()
@@ -187,10 +231,5 @@ def test_several_sinks(chain: Chain, tmp_path: Path) -> None:
     assert len(chain.lines()) < FIRST + REST
     chain.proxy.come_back()
     chain.finish(program)
-    assert sorted(os.listdir(tmp_path)) == [
-        "done",
-        "events",
-        "events.boots",
-        "go",
-        "other",
-    ]
+    known = {"done", "events", "events.boots", "go", "other", "socket", "spool"}
+    assert known.issuperset(os.listdir(tmp_path))
