@@ -14,7 +14,8 @@ import asyncssh
 
 from solenoid.drones._errors import SessionError
 from solenoid.drones._inventory import Drone, parse_address
-from solenoid.drones._known_hosts import KnownHosts
+from solenoid.drones._known_hosts import SYSTEM, USER, KnownHosts
+from solenoid.drones._ssh_config import named, read_options
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -37,17 +38,19 @@ class Dialler:
         self._turns = asyncio.Semaphore(ssh.at_once)
         self._known: dict[tuple[tuple[str, ...], tuple[str, ...]], KnownHosts] = {}
         self._jumps: dict[str, asyncio.Task[SSHClientConnection]] = {}
+        # Which of them is reached through which.
+        self._through: dict[str, str] = {}
 
     async def connect(
-        self, drone: Drone, via: str | None = None, on_the_way: tuple[str, ...] = ()
+        self, drone: Drone, via: str | None = None, jump: str | None = None
     ) -> SSHClientConnection:
         """Connect to a drone. Raises SessionError, which names what is wrong.
 
-        `via` are jump hosts, instead of those that the configuration has;
-        `on_the_way` are the hosts whose being connected to waits for this.
+        `via` are jump hosts, instead of those that the configuration has; `jump` is
+        what the drone is called as one itself.
         """
-        options = await self._options(drone)
-        tunnel = await self._tunnel(drone, options, via, on_the_way)
+        options = await read_options(drone, self._ssh.config)
+        tunnel = await self._tunnel(drone, options, via, jump)
         for pause in (*_PAUSES, None):
             try:
                 async with self._turns, asyncio.timeout(self._ssh.connect_timeout):
@@ -80,26 +83,6 @@ class Dialler:
 
     # --- One connection -----------------------------------------------------------
 
-    async def _options(self, drone: Drone) -> SSHClientConnectionOptions:
-        config = self._ssh.config
-        try:
-            options: SSHClientConnectionOptions
-            options = await asyncssh.SSHClientConnectionOptions.construct(
-                host=drone.host,
-                port=drone.port if drone.port is not None else (),
-                username=drone.user if drone.user is not None else (),
-                config=() if config is None else [config],
-                # What is the operator's stays with the operator.
-                agent_forwarding=False,
-                connect_timeout=None,
-                login_timeout=0,
-            )
-            return options
-        except (OSError, ValueError, asyncssh.KeyImportError) as error:
-            raise SessionError(
-                drone, "auth", f"cannot use the SSH configuration: {error}"
-            ) from error
-
     async def _attempt(
         self,
         drone: Drone,
@@ -126,10 +109,12 @@ class Dialler:
             _fail(drone, options, error, client)
 
     def _known_hosts(self, options: SSHClientConnectionOptions) -> KnownHosts:
-        user = _files(options, "UserKnownHostsFile")
+        key = (
+            named(options, "UserKnownHostsFile", USER),
+            named(options, "GlobalKnownHostsFile", SYSTEM),
+        )
         if self._ssh.known_hosts is not None:
-            user = (self._ssh.known_hosts,)
-        key = (user, _files(options, "GlobalKnownHostsFile"))
+            key = ((self._ssh.known_hosts,), key[1])
         if key not in self._known:
             self._known[key] = KnownHosts(*key)
         return self._known[key]
@@ -141,21 +126,23 @@ class Dialler:
         drone: Drone,
         options: SSHClientConnectionOptions,
         via: str | None,
-        on_the_way: tuple[str, ...],
+        jump: str | None,
     ) -> SSHClientConnection | None:
         found = options.tunnel if via is None else via
         if not isinstance(found, str) or found.lower() in ("", "none"):
             return None
+        try:
+            _, host, port = _hop(found)
+        except ValueError as error:
+            raise SessionError(drone, "unreachable", f"ProxyJump: {error}") from None
         # `Host *` with ProxyJump is meant for all hosts but the jump host.
-        if found.rpartition("@")[2].partition(":")[0] == drone.host:
+        if via is None and host == drone.host and port in (None, options.port):
             return None
-        if found in on_the_way:
-            raise SessionError(
-                drone, "unreachable", f"jump host {found} is behind itself"
-            )
+        if jump is not None:
+            self._check_way(drone, jump, found)
         task = self._jumps.get(found)
         if task is None or _useless(task):
-            task = asyncio.create_task(self._jump(found, (*on_the_way, found)))
+            task = asyncio.create_task(self._jump(found))
             self._jumps[found] = task
         try:
             # All drones behind it share it: one that is given up takes none with it.
@@ -163,13 +150,20 @@ class Dialler:
         except SessionError as error:
             raise SessionError(drone, error.kind, f"jump host {error}") from error
 
-    async def _jump(
-        self, spec: str, on_the_way: tuple[str, ...]
-    ) -> SSHClientConnection:
+    def _check_way(self, drone: Drone, jump: str, through: str) -> None:
+        """Let no two jump hosts wait for each other."""
+        self._through[jump] = through
+        while through in self._through:
+            through = self._through[through]
+            if through == jump:
+                raise SessionError(
+                    drone, "unreachable", f"jump host {jump} is behind itself"
+                )
+
+    async def _jump(self, spec: str) -> SSHClientConnection:
+        user, host, port = _hop(spec)
         before, _, last = spec.rpartition(",")
-        user, host, port = parse_address(last.removeprefix("ssh://"))
-        drone = Drone(last, host, port, user)
-        return await self.connect(drone, before or None, on_the_way)
+        return await self.connect(Drone(last, host, port, user), before or None, spec)
 
 
 class _Client(asyncssh.SSHClient):
@@ -214,18 +208,15 @@ class _Client(asyncssh.SSHClient):
         return False
 
 
+def _hop(spec: str) -> tuple[str | None, str, int | None]:
+    """Take the last of the jump hosts apart."""
+    return parse_address(spec.rpartition(",")[2].removeprefix("ssh://"))
+
+
 def _useless(task: asyncio.Task[SSHClientConnection]) -> bool:
     if not task.done():
         return False
     return task.cancelled() or bool(task.exception()) or task.result().is_closed()
-
-
-def _files(options: SSHClientConnectionOptions, name: str) -> tuple[str, ...]:
-    """Return the files that are configured; `none` is what asyncssh has as []."""
-    found = options.config.get(name)
-    if not isinstance(found, list):
-        return ()
-    return tuple(found) or ("none",)
 
 
 def _at(options: SSHClientConnectionOptions) -> str:

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from asyncssh import SSHKey
 
-_USER = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
-_GLOBAL = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+# Where ssh looks; `none`, for no file at all, is an empty list.
+USER = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+SYSTEM = ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
 
 
 class KnownHosts:
     """The keys in known_hosts files, read once; new ones are added to the first."""
 
     def __init__(self, user: Sequence[str], system: Sequence[str]) -> None:
-        user, system = user or _USER, system or _GLOBAL
-        self.files = [Path(name).expanduser() for name in user if name != "none"]
-        shared = [Path(name).expanduser() for name in system if name != "none"]
+        self.files = [Path(name).expanduser() for name in user]
+        shared = [Path(name).expanduser() for name in system]
         self._known = asyncssh.SSHKnownHosts()
         for path in (*self.files, *shared):
             # Without a file nothing is known; one that is not ours to read is none.

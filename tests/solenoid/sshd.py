@@ -10,14 +10,16 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import pytest
 
 from solenoid import drones
 from tests.solenoid.servers import free_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
@@ -29,31 +31,40 @@ def keygen(path: Path, *more: str) -> str:
     return path.with_name(f"{path.name}.pub").read_text().strip()
 
 
+# What a server finds in /etc, and where the home of its user is, is its own affair.
+_PRIVATE = """
+cd "$1" && for file in passwd group shadow sudoers; do
+  mount --bind "etc/$file" "/etc/$file" || exit
+done
+mount --bind home /mnt && shift && exec "$@"
+"""
+
+
 @dataclass
 class Sshd:
-    """A server that plays a drone; `home` is where its commands find themselves."""
+    """A server that plays a drone; `home` is where its commands find themselves.
+
+    `user` is one that this machine does not have: it is in the server's own /etc.
+    """
 
     folder: Path
     port: int
     log: Path
     home: Path
     options: list[str] = field(default_factory=list)
+    user: str = ""
 
     @property
     def address(self) -> str:
         """Return how an operator names it."""
-        return f"{getpass.getuser()}@127.0.0.1:{self.port}"
+        return f"{self.user or getpass.getuser()}@127.0.0.1:{self.port}"
 
     @property
     def drone(self) -> drones.Drone:
         """Return it as a drone whose solenoid is below its home."""
-        return drones.Drone(
-            self.folder.name,
-            "127.0.0.1",
-            self.port,
-            getpass.getuser(),
-            base=str(self.home / "solenoid"),
-        )
+        user = self.user or getpass.getuser()
+        base = "/mnt/solenoid" if self.user else str(self.home / "solenoid")
+        return drones.Drone(self.folder.name, "127.0.0.1", self.port, user, base=base)
 
     @property
     def public_key(self) -> str:
@@ -67,6 +78,9 @@ class Sshd:
         config = self.folder / "config"
         config.write_text("\n".join(self.options) + "\n")
         command = [SSHD, "-D", "-e", "-f", str(config)]
+        if self.user:
+            private = ["sh", "-c", _PRIVATE, "sh", str(self.folder)]
+            command = ["unshare", "--mount", *private, *command]
         with running(command, self.port, self.log):
             yield
 
@@ -97,9 +111,17 @@ class Fleet:
         """Return the operator's ~/.ssh/config."""
         return self.home / ".ssh" / "config"
 
-    def add(self, name: str, *options: str, known: bool = True) -> Sshd:
-        """Start a server; `known` writes its key down."""
+    def add(
+        self, name: str, *options: str, known: bool = True, sudoers: str | None = None
+    ) -> Sshd:
+        """Start a server; `known` writes its key down.
+
+        With `sudoers` it lets in the user `deploy` alone, who is not root; its own
+        base is in /mnt.
+        """
         server = self.make(name, *options)
+        if sudoers is not None:
+            self._add_user(server, sudoers)
         if known:
             self.know(server)
         self.stack.enter_context(server.running())
@@ -129,6 +151,29 @@ class Fleet:
         ]
         # Of two lines that differ, sshd takes the first.
         return Sshd(folder, port, folder / "log", home, [*options, *lines])
+
+    def _add_user(self, server: Sshd, sudoers: str) -> None:
+        if os.geteuid() or not shutil.which("unshare"):
+            pytest.skip("needs root and unshare, for an /etc of the server's own")
+        server.user = "deploy"
+        etc = server.folder / "etc"
+        etc.mkdir()
+        lines = {
+            "passwd": "deploy:x:4242:4242::/mnt:/bin/sh",
+            "group": "deploy:x:4242:",
+            "shadow": "deploy:*:19000:0:99999:7:::",
+        }
+        for name, line in lines.items():
+            (etc / name).write_text(f"{Path('/etc', name).read_text()}{line}\n")
+        (etc / "sudoers").write_text(f"root ALL=(ALL:ALL) ALL\n{sudoers}\n")
+        (etc / "sudoers").chmod(0o440)
+        shutil.copy(self.folder / "authorized_keys", server.home / "authorized_keys")
+        os.chown(server.home, 4242, 4242)
+        server.options[:0] = [
+            "AuthorizedKeysFile /mnt/authorized_keys",
+            "SetEnv HOME=/mnt",
+            "AllowUsers deploy",
+        ]
 
     def know(self, server: Sshd) -> None:
         """Write a server's key down."""
