@@ -28,8 +28,9 @@ where events go (default: standard output):
                             udp:HOST:PORT, stdout: or
                             file:PATH[?max=BYTES&keep=N] (a full file becomes PATH.1);
                             repeat it to send everything to each
-      --buffer BYTES        hold back so much for a server that is away (default 1M);
-                            when full, the oldest logs go first, and are counted
+      --buffer BYTES        hold back so much for a server that is away (default 1M,
+                            at least 512K); when full, the oldest logs go first, and
+                            are counted
       --spool DIR           keep on disk what servers have not got yet: no crash loses
                             it, the next monitor delivers it, or 'forza flush'
       --spool-max BYTES     at most so much in DIR, whoever left it (default 64M)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # `signal` itself costs hundreds of enum members
 
-SMALLEST_BUFFER = 64 * 1024
+# A read of the app's output makes up to half of this, and is dropped as a whole.
+SMALLEST_BUFFER = 512 * 1024
 SMALLEST_SPOOL = 1024 * 1024
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -129,10 +130,10 @@ def size(name: str, word: str) -> int:
 
 
 def buffer(name: str, word: str) -> int:
-    """Take a size that holds at least one batch."""
+    """Take a size that holds at least two batches."""
     value = size(name, word)
     if value < SMALLEST_BUFFER:
-        raise UsageError(f"--{name} must be at least 64K, not '{word}'")
+        raise UsageError(f"--{name} must be at least 512K, not '{word}'")
     return value
 
 
