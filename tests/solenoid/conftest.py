@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Offer the tests web servers, S3 servers and packages from npm."""
+"""Offer the tests drones, web servers, S3 servers and packages from npm."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import contextlib
 import fcntl
 import ssl
 import subprocess
+import tempfile
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.solenoid import sshd
+from tests.solenoid.drone import ROOT as ROOT_USER
+from tests.solenoid.drone import Drone
 from tests.solenoid.servers import S3Server, WebServer, free_port, program, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import trustme
 
@@ -165,3 +168,40 @@ def fleet(tmp_path: Path, ssh_home: Path) -> Iterator[sshd.Fleet]:
 def three(fleet: sshd.Fleet) -> tuple[sshd.Sshd, sshd.Sshd, sshd.Sshd]:
     """Three drones that behave."""
     return fleet.add("web1"), fleet.add("web2"), fleet.add("web3")
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="solenoid-test-") as made:
+        path = Path(made)
+        path.chmod(0o777 if ROOT_USER else 0o755)
+        yield path
+
+
+WHO = [pytest.param(True, id="root")] if ROOT_USER else []
+WHO += [pytest.param(False, id="plain user")]
+
+
+@pytest.fixture(params=WHO)
+def drone(place: Path, request: pytest.FixtureRequest) -> Iterator[Drone]:
+    """A run directory of root's, and one of a plain user's."""
+    made = Drone(place, root=request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def one(place: Path) -> Iterator[Drone]:
+    """A run directory of whoever runs the tests."""
+    made = Drone(place)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(place: Path) -> Iterator[Drone]:
+    """Another one beside it."""
+    made = Drone(place, "other")
+    yield made
+    made.close()

@@ -64,6 +64,7 @@ class Drone:
         self.place = place
         self.run_dir = place / name
         self.root = root
+        self.environ = _ENVIRON
         self.user = NOBODY if ROOT else User("we", os.geteuid(), os.getegid())
         self.user_name = pwd.getpwuid(self.user.uid).pw_name
         # What a user may read is theirs to run: else they are lent our eyes.
@@ -90,16 +91,17 @@ class Drone:
         command = [sys.executable, "-m", "solenoid", words[0]]
         command += ["--run-dir", str(self.run_dir), *words[1:]]
         given: dict[str, Any] = {
+            "args": command,
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            "env": _ENVIRON,
+            "env": self.environ,
             "cwd": self.place,
             "text": True,
             "preexec_fn": as_user,
             **more,
         }
-        return subprocess.Popen(command, **given)
+        return subprocess.Popen(**given)
 
     def run(
         self, *words: str, given: str | None = None, **more: Any

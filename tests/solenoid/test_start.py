@@ -6,37 +6,17 @@ from __future__ import annotations
 
 import json
 import stat
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.solenoid.drone import BROKEN, ROOT, Drone, ask, event_of, lives, snapshot
+from tests.solenoid.drone import BROKEN, ask, event_of, lives, snapshot
 from tests.solenoid.servers import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder that other users may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory(prefix="solenoid-test-") as made:
-        Path(made).chmod(0o755 if not ROOT else 0o777)
-        yield Path(made)
-
-
-WHO = [pytest.param(True, id="root")] if ROOT else []
-WHO += [pytest.param(False, id="plain user")]
-
-
-@pytest.fixture(params=WHO)
-def drone(place: Path, request: pytest.FixtureRequest) -> Iterator[Drone]:
-    """A run directory of root's, and one of a plain user's."""
-    made = Drone(place, root=request.param)
-    yield made
-    made.close()
+    from tests.solenoid.drone import Drone
 
 
 def test_embedded(drone: Drone, place: Path) -> None:
