@@ -13,6 +13,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from solenoid._app import App
+    from solenoid._clean import clean
     from solenoid._config import Config, Instrument, Source, read_config
     from solenoid._confine import Policy
     from solenoid._engines import Engine, EngineSource, find_engines
@@ -124,6 +125,7 @@ __all__ = (
     "User",
     "activate",
     "app_environ",
+    "clean",
     "current",
     "download",
     "ensure_user",
@@ -202,6 +204,7 @@ _HOMES = {
     "User": "_restrict",
     "activate": "_release",
     "app_environ": "_environ",
+    "clean": "_clean",
     "current": "_release",
     "download": "_start",
     "ensure_user": "_restrict",

@@ -26,7 +26,8 @@ class App:
     `environ` of None is what the release of before had. `ready` are ways to tell that
     it has started (forza's `--ready`), `stable` is how long it must then live, `forza`
     are further options of forza's. `system_user` is whom root runs it as. `order` is
-    `auto`, or one of `switch`. `pidfile` is RUN_DIR/app.pid unless named.
+    `auto`, or one of `switch`. `keep` releases stay when it has started. `pidfile` is
+    RUN_DIR/app.pid unless named.
     """
 
     user: str | None = None
@@ -45,4 +46,5 @@ class App:
     modules: bool = True
     scripts: bool = False
     limits: Limits | None = None
+    keep: int = 5
     forza: tuple[str, ...] = ()

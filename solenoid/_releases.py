@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 from solenoid._errors import AbsentError, CleanError
 from solenoid._record import forget, records
 from solenoid._rundir import RunDir
+from solenoid._stop import keeper_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from solenoid._record import Record
 
 KEEP = 5
 
@@ -94,10 +97,12 @@ async def prune(run_dir: str | os.PathLike[str], keep: int = KEEP) -> list[str]:
 def prune_locked(run_dir: RunDir, keep: int = KEEP) -> list[str]:
     """Do what `prune` does, for who holds the lock of the run directory."""
     found = _all(run_dir)
+    living = {record.id for record in records(run_dir) if _lives(run_dir, record)}
     good = next((release for release in found if release.passed is not None), None)
     kept = {release.id for release in found[: max(keep, 0)]}
     kept |= {release.id for release in found if release.current}
     kept |= {release.id for release in (good, _previous_good(found)) if release}
+    kept |= living  # left over by one that was killed; the next start ends it
     gone = [release for release in found if release.id not in kept]
     try:
         for release in gone:
@@ -145,6 +150,13 @@ def _previous_good(found: Sequence[Release]) -> Release | None:
     now = next((at for at, release in enumerate(found) if release.current), -1)
     older = found[now + 1 :]
     return next((release for release in older if release.passed is not None), None)
+
+
+def _lives(run_dir: RunDir, record: Record) -> bool:
+    keeper = keeper_of(run_dir, record)
+    if keeper is not None:
+        keeper.close()
+    return keeper is not None
 
 
 def _prune(run_dir: RunDir, keep: int) -> list[str]:

@@ -50,6 +50,26 @@ class RunDir:
         """Return solenoid's own log."""
         return self.path / "solenoid.log"
 
+    @property
+    def lock(self) -> Path:
+        """Return the file that one solenoid at a time holds."""
+        return self.path / "lock"
+
+    def own(self) -> list[Path]:
+        """Return what may be here of ours, but for the lock."""
+        names = (*_LINKED, "app.pid", "snapshot", "snapshot.tgz", "spool")
+        found = [self.path / name for name in names]
+        return [
+            *found,
+            self.log,
+            self.log.with_name(f"{self.log.name}.1"),
+            self.releases,
+        ]
+
+    def holds_something(self) -> bool:
+        """Say whether any of that is there."""
+        return any(os.path.lexists(path) for path in self.own())
+
     def release(self, name: str) -> Path:
         """Return the folder of a release."""
         return self.releases / name
@@ -88,7 +108,7 @@ class RunDir:
 
         Whoever inherits it is at work, too. Raises LockError.
         """
-        path = self.path / "lock"
+        path = self.lock
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             descriptor = os.open(path, flags, 0o600)
@@ -102,6 +122,8 @@ class RunDir:
                 raise LockError(
                     f"another solenoid is at work in {self.path} (pid {pid})"
                 ) from None
+            if not os.fstat(descriptor).st_nlink:
+                raise LockError(f"another solenoid has just removed {self.path}")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             yield descriptor

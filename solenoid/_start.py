@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from solenoid._config import Config
 from solenoid._engines import find_engines
-from solenoid._errors import AbsentError, RestrictError, StartError
+from solenoid._errors import AbsentError, CleanError, RestrictError, StartError
 from solenoid._launch import Launch
 from solenoid._obtain import obtain
 from solenoid._order import clashes, order_for
@@ -17,6 +17,7 @@ from solenoid._package import read_package
 from solenoid._plan import check_program, environment, plan, prepare
 from solenoid._record import read_record, records
 from solenoid._release import current
+from solenoid._releases import prune_locked
 from solenoid._report import Silence
 from solenoid._restrict import ensure_user, restrict_filesystem
 from solenoid._rundir import RunDir
@@ -64,14 +65,16 @@ async def start(
         await asyncio.to_thread(prepare, place, folder, how, variables)
         order = order_for(place, app)
         try:
-            return await switch(
+            done = await switch(
                 place, record.id, how, lock=lock, order=order, report=told
             )
         except StartError as error:
             if app.order == order or not clashes(error):
                 raise
-        told.info("the port is in use: once more, and the old release stops first")
-        return await switch(place, record.id, how, lock=lock, report=told)
+            told.info("the port is in use: once more, and the old release stops first")
+            done = await switch(place, record.id, how, lock=lock, report=told)
+        await _make_room(place, app.keep, told)
+        return done
 
 
 async def start_again(
@@ -142,6 +145,15 @@ def _place(run_dir: str | os.PathLike[str]) -> RunDir:
             f"cannot make {error.filename}: {error.strerror}; choose another --run-dir"
         ) from error
     return place
+
+
+async def _make_room(place: RunDir, keep: int, told: Report) -> None:
+    """Remove old releases; that one of them cannot go does not undo the start."""
+    try:
+        for name in await asyncio.to_thread(prune_locked, place, keep):
+            told.info(f"removed release {name}")
+    except CleanError as error:
+        told.warn(str(error))
 
 
 def _there(place: RunDir, app: App) -> Record:

@@ -46,17 +46,22 @@ async def stop(
 def _stop(run_dir: RunDir, pidfile: str | None) -> list[Stopped]:
     run_dir.must_exist()
     with run_dir.locked():
-        done = []
-        for record in records(run_dir):
-            stopped = stop_release(run_dir, record)
-            if stopped is not None:
-                done.append(stopped)
-            elif path := _of(record).get("pidfile"):
-                # Its keeper was killed, or had no reason to go on.
-                remove_pidfile(path, record.keeper or 0)
-            if pidfile is not None:
-                remove_pidfile(pidfile, record.keeper or 0)
-        return done
+        return stop_locked(run_dir, pidfile)
+
+
+def stop_locked(run_dir: RunDir, pidfile: str | None) -> list[Stopped]:
+    """Do what `stop` does, for who holds the lock of the run directory."""
+    done = []
+    for record in records(run_dir):
+        stopped = stop_release(run_dir, record)
+        if stopped is not None:
+            done.append(stopped)
+        elif path := _of(record).get("pidfile"):
+            # Its keeper was killed, or had no reason to go on.
+            remove_pidfile(path, record.keeper or 0)
+        if pidfile is not None:
+            remove_pidfile(pidfile, record.keeper or 0)
+    return done
 
 
 def stop_release(run_dir: RunDir, record: Record) -> Stopped | None:

@@ -17,11 +17,14 @@ from __future__ import annotations
 
 # What `solenoid --help` says of each.
 COMMANDS = {
+    "download": "bring a release, and start nothing",
     "start": "start a release, and go back if it does not start",
     "stop": "end the app",
     "restart": "end the app and start it anew",
+    "rollback": "go back to a release that has started well",
     "status": "say what runs, and of what does not, why",
     "releases": "list the releases, and remove old ones",
+    "clean": "end the app and remove all that it has left",
     "pack": "make a snapshot of a package's folder",
     "push": "store a snapshot where drones fetch it from",
 }

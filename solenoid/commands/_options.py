@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from typing import TYPE_CHECKING
 
 from solenoid._config import Config, read_config
+from solenoid._errors import UsageError
+from solenoid._restrict import SHARED_USER, user_of
 from solenoid._rundir import RunDir
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_place(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +58,61 @@ def add_app(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-u", "--app-user", metavar="USER", help="whose app it is")
     parser.add_argument("-a", "--app-name", metavar="NAME", help="what it is called")
     parser.add_argument("-v", "--app-version", metavar="VERSION", help="its version")
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add where a release comes from, and how it is completed."""
+    parser.add_argument(
+        "--from",
+        dest="url",
+        metavar="URL",
+        help="fetch this snapshot: file:, https:, s3: or a path",
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="the snapshot's digest")
+    parser.add_argument(
+        "--no-install", action="store_true", help="never run npm ci, even if it is due"
+    )
+    parser.add_argument(
+        "--install-scripts",
+        action="store_true",
+        help="let the dependencies' install scripts run",
+    )
+
+
+def releases(word: str) -> int:
+    """Take a number of releases."""
+    if not (word.isascii() and word.isdigit()):
+        raise argparse.ArgumentTypeError(f"not a number of releases: '{word}'")
+    return int(word)
+
+
+def add_user(parser: argparse.ArgumentParser) -> None:
+    """Add which user of the system the app is run as."""
+    parser.add_argument(
+        "--system-user",
+        metavar="NAME",
+        help=f"whom root runs it as (default: {SHARED_USER}); made if missing; 'app':"
+        " one of the app's own, by -u and -a",
+    )
+
+
+def system_user(options: argparse.Namespace) -> str:
+    """Return which user of the system is meant."""
+    if options.system_user != "app":
+        return options.system_user or SHARED_USER
+    if not (options.app_user and options.app_name):
+        raise UsageError("--system-user app needs --app-user and --app-name")
+    return user_of(options.app_user, options.app_name)
+
+
+def snapshot_url(options: argparse.Namespace, config: Config) -> str:
+    """Return where the configured storage has the app's snapshot."""
+    named = (options.app_user, options.app_name, options.app_version)
+    if not all(named):
+        raise UsageError("--app-user, --app-name and --app-version are needed")
+    if config.storage is None:
+        raise UsageError("a storage in the configuration is needed")
+    return config.storage.snapshot(*named)
 
 
 async def configuration(options: argparse.Namespace) -> Config:

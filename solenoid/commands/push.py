@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
 from solenoid._push import push
-from solenoid.commands._options import add_app, configuration
+from solenoid.commands._options import add_app, configuration, snapshot_url
 from solenoid.storage import redacted
 
 if TYPE_CHECKING:
@@ -56,16 +56,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(options: argparse.Namespace, console: Console) -> None:
     """Push, and print what was stored."""
     config = await configuration(options)
-    named = (options.app_user, options.app_name, options.app_version)
-    url = options.url
-    if (url is None) != all(named):
-        raise UsageError(
-            "push needs a URL, or --app-user, --app-name and --app-version"
-        )
-    if url is None:
-        if config.storage is None:
-            raise UsageError("without a URL, a storage in the configuration is needed")
-        url = config.storage.snapshot(*named)
+    if options.url and (options.app_user or options.app_name or options.app_version):
+        raise UsageError("a URL and -u, -a, -v do not go together")
+    url = options.url or snapshot_url(options, config)
     console.info(f"storing {options.file} at {redacted(url)}")
     pushed = await push(options.file, url, options=config.options_for(url))
     if options.json:

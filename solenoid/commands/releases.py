@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from dataclasses import asdict
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING
 
 from solenoid._releases import prune, releases
 from solenoid.commands._options import add_place, run_dir
+from solenoid.commands._options import releases as how_many
 
 if TYPE_CHECKING:
+    import argparse
+
     from solenoid._console import Console
     from solenoid._releases import Release
 
@@ -39,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_place(parser)
     parser.add_argument(
         "--prune",
-        type=_count,
+        type=how_many,
         metavar="N",
         help="first remove all but the newest N releases",
     )
@@ -78,9 +80,3 @@ def _line(release: Release, width: int) -> str:
 
 def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _count(word: str) -> int:
-    if not (word.isascii() and word.isdigit()):
-        raise argparse.ArgumentTypeError(f"not a number of releases: '{word}'")
-    return int(word)

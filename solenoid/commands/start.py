@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 from solenoid._app import App
 from solenoid._confine import LEVELS
 from solenoid._errors import UsageError
-from solenoid._restrict import SHARED_USER, user_of
+from solenoid._releases import KEEP
 from solenoid._start import start
 from solenoid.commands._options import (
     add_app,
     add_legacy_exit,
     add_pidfile,
     add_place,
+    add_source,
+    add_user,
     configuration,
+    releases,
     run_dir,
+    snapshot_url,
+    system_user,
 )
 from solenoid.commands._variables import add_variables, given_variables
 
@@ -49,13 +54,7 @@ runs; other steps: 10 to 25, see docs/exit-codes.md.
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument(
-        "--from",
-        dest="url",
-        metavar="URL",
-        help="fetch this snapshot first: file:, https:, s3: or a path",
-    )
-    parser.add_argument("--sha256", metavar="HEX", help="the snapshot's digest")
+    add_source(parser)
     add_app(parser)
     add_variables(parser)
     add_place(parser)
@@ -69,12 +68,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="download -u, -a, -v from the configured storage first, then start",
     )
     parser.add_argument(
-        "--no-install", action="store_true", help="never run npm ci, even if it is due"
-    )
-    parser.add_argument(
-        "--install-scripts",
-        action="store_true",
-        help="let the dependencies' install scripts run",
+        "--keep",
+        type=releases,
+        default=KEEP,
+        metavar="N",
+        help=f"keep the newest N releases ({KEEP}), and always the last good one",
     )
     parser.add_argument(
         "--forza",
@@ -148,12 +146,7 @@ def _add_restriction(parser: argparse.ArgumentParser) -> None:
         help="default: all that this kernel can; strict: all or nothing; off: only a"
         " user of its own",
     )
-    parser.add_argument(
-        "--system-user",
-        metavar="NAME",
-        help=f"whom root runs it as (default: {SHARED_USER}); made if missing; 'app':"
-        " one of the app's own, by -u and -a",
-    )
+    add_user(parser)
     parser.add_argument(
         "--explain",
         action="store_true",
@@ -183,7 +176,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     """Start it, and print its start event."""
     config = await configuration(options)
     place = await run_dir(options, config)
-    user = _system_user(options)
+    user = system_user(options)
     if options.explain:
         from solenoid.commands._explain import show
 
@@ -219,27 +212,15 @@ async def _app(options: argparse.Namespace, config: Config, user: str) -> App:
         options.grace,
         not options.no_install,
         options.install_scripts,
+        keep=options.keep,
         forza=tuple(options.forza),
     )
 
 
 def _url(options: argparse.Namespace, config: Config) -> str | None:
     if options.old_mode and options.url is None:
-        named = (options.app_user, options.app_name, options.app_version)
-        if not all(named):
-            raise UsageError("--old-mode needs --app-user, --app-name, --app-version")
-        if config.storage is None:
-            raise UsageError("--old-mode needs a storage in the configuration")
-        return config.storage.snapshot(*named)
+        return snapshot_url(options, config)
     if options.sha256 is not None and options.url is None:
         raise UsageError("--sha256 goes with --from")
     url: str | None = options.url
     return url
-
-
-def _system_user(options: argparse.Namespace) -> str:
-    if options.system_user != "app":
-        return options.system_user or SHARED_USER
-    if not (options.app_user and options.app_name):
-        raise UsageError("--system-user app needs --app-user and --app-name")
-    return user_of(options.app_user, options.app_name)
