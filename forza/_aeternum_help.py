@@ -52,5 +52,5 @@ examples:
 exit status: 0 told to end; 2 the command ended within --min-uptime, or a usage error;
 3 a bad port in forza's options; 4 another keeper holds the state file; 125 cannot go on
 (a file cannot be opened); else the command's own, where --restart or --stop-codes makes
-that final. `status`: 0 all are running, 1 not all are.
+that final. `status`: 0 all are running, 5 one is parked, 1 not all are.
 """

@@ -8,6 +8,7 @@ from __future__ import annotations
 EXIT_USAGE = 2
 EXIT_PORT = 3
 EXIT_HELD = 4
+EXIT_PARKED = 5
 EXIT_CWD = 122
 EXIT_USER = 123
 EXIT_SETUP = 125

@@ -33,6 +33,9 @@ _SI_KERNEL = 128
 # A start that fails for these says nothing about what is to be started.
 _SCARCE = (EAGAIN, ENOMEM, EMFILE, ENFILE, ENOSPC)
 
+# What is said in the app's stream of a crash loop: 1, and 0 when it is resumed.
+PARKED_SERVICE = "health/process/parked"
+
 # What a keeper is doing; also the words of its state file.
 RUNNING = "running"
 STOPPING = "stopping"
@@ -154,6 +157,8 @@ class Keeper:
         elif ending:
             self._leave(STOPPED, 0)
         elif signum in (signal.SIGUSR1, signal.SIGUSR2):
+            if self.phase == PARKED and self.settings is not None:
+                self.settings["news"] = (PARKED_SERVICE, 0.0, "resumed", {})
             self._forget()
             self.start()
         elif signum == TIMED_OUT:
@@ -181,8 +186,10 @@ class Keeper:
         self._write_pidfile()
         if self.settings is None:
             self._notify("READY=1")
+            return
+        self.settings.pop("news", None)
         # It is the first monitor's: who waits for its line shall see its end, too.
-        elif (fd := self.settings.pop("ready_fd", None)) is not None:
+        if (fd := self.settings.pop("ready_fd", None)) is not None:
             os.close(fd)
 
     def _end_child(self, phase: str, code: int) -> None:
@@ -231,6 +238,7 @@ class Keeper:
             say(f"Child {said}, {times}: parked until SIGUSR2.")
             self.deadline = None
             self._enter(PARKED, f"{said}, {times}")
+            self._tell_parked(policy.park)
             return
         say(f"Child {said}, restarting.")
         self._pause(said)
@@ -272,6 +280,28 @@ class Keeper:
     def _notify(self, text: str) -> None:
         if socket := os.environ.get(VARIABLE):
             notify(socket, text)
+
+    def _tell_parked(self, park: tuple[int, float]) -> None:
+        """Say so in the app's stream, now that nobody else will."""
+        if self.settings is None:
+            return
+        assert self.last is not None
+        meta = {
+            "ends": park[0],
+            "seconds": park[1],
+            "restarts": max(0, self.starts - 1),
+            **{k: self.last[k] for k in ("code", "signal") if self.last[k] is not None},
+        }
+        news = (PARKED_SERVICE, 1.0, self.reason, meta)
+        try:
+            _offspring.start(
+                *(self.args, {**self.settings, "news": news}, self.streams),
+                self._descriptors(),
+                app=False,
+            )
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            say(f"cannot tell of it in the app's events: {reason}")
 
     def _tell(self) -> None:
         status = ", ".join(filter(None, (self.phase, self.reason)))

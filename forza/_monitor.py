@@ -255,11 +255,7 @@ class Monitor:
         Raises PluginError or SinkError before anything runs. Raises SpawnError after
         the events that tell of it are delivered.
         """
-        loop = self.loop
-        self._done: Future[Exit] = loop.create_future()
-        self._timers = Timers(loop)
-        boot = os.urandom(8).hex()
-        self._encoder = Encoder(self._host, boot, self._app)
+        self._prepare()
         loaded = [
             _plugins.load(plugin, self, self._plugin_options)
             for plugin in _plugins.in_order(self._plugin_names)
@@ -285,6 +281,12 @@ class Monitor:
         except BaseException:  # nobody would watch it
             self.process.close()
             raise
+
+    def _prepare(self) -> None:
+        self._done: Future[Exit] = self.loop.create_future()
+        self._timers = Timers(self.loop)
+        boot = os.urandom(8).hex()
+        self._encoder = Encoder(self._host, boot, self._app)
 
     async def wait(self) -> Exit:
         """Wait until the child has ended and all is sent; return how it ended."""
@@ -473,10 +475,12 @@ class Monitor:
         self._hooks.call("process_exit", self.ended.exit_status, self.ended.term_signal)
         self.silent = True
         self._timers.close()
-        left = self._flush_by - self.loop.time()
+        await self._close_sinks(max(0.0, self._flush_by - self.loop.time()))
+        settle(self._done, self.ended)
+
+    async def _close_sinks(self, patience: float) -> None:
         closing = [
-            (sink, self.loop.create_task(sink.close(max(0.0, left))))
-            for sink in self._sinks
+            (sink, self.loop.create_task(sink.close(patience))) for sink in self._sinks
         ]
         for sink, flush in closing:
             try:
@@ -487,7 +491,6 @@ class Monitor:
             if lost:
                 self.say(f"{lost} events were not delivered to {sink.name}")
         self._close_depot()
-        settle(self._done, self.ended)
 
     async def _end_tree(self) -> None:
         """Kill what the app has left behind, and reap."""

@@ -38,11 +38,14 @@ def start(
     settings: dict[str, Any] | None,
     streams: Sequence[tuple[int, int]],
     own: Sequence[int],
+    *,
+    app: bool = True,
 ) -> int:
     """Start a monitor with these settings, or a command if there are none.
 
-    `streams` says which descriptors 0, 1 and 2 shall be, `own` what is not for the
-    child. Returns its pid. Raises OSError if it cannot be started.
+    Without `app` the `news` in the settings are told, and that is all. `streams` says
+    which descriptors 0, 1 and 2 shall be, `own` what is not for the child. Returns its
+    pid. Raises OSError if it cannot be started.
     """
     readable, writable = os.pipe()  # closed by exec, or told what is in its way
     keeper = os.getpid()
@@ -61,7 +64,7 @@ def start(
             # The lock, above all: who holds that is the keeper for everyone.
             for fd in own:
                 os.close(fd)
-            _be_child(args, settings, keeper, writable)
+            _be_child(args, settings, keeper, writable, app)
         except OSError as error:
             os.write(writable, str(error.errno).encode())
         except BaseException as error:
@@ -84,6 +87,7 @@ def _be_child(
     settings: dict[str, Any] | None,
     keeper: int,
     writable: int,
+    app: bool,
 ) -> NoReturn:
     # posix_spawn knows no parent-death signal, which is why we fork.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -96,6 +100,10 @@ def _be_child(
         os.environ.pop("NOTIFY_SOCKET", None)  # the keeper's own
         os.execvp(args[0], tuple(args))
     os.close(writable)
+    if not app:
+        from forza._news import leave
+
+        leave(args, settings)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))
     from forza._start import start
 

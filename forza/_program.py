@@ -108,6 +108,10 @@ def _run(
     loop.set_exception_handler(say_trouble)
     settings = dict(settings)
     rewritten = settings.pop("signals", {})
+    if news := settings.pop("news", None):
+        from forza._news import first
+
+        settings["plugins"] = (first(news), *settings["plugins"])
     monitor = Monitor(args, loop=loop, process=process, say=say, **settings)
     if process is None and os.isatty(0):
         from forza._terminal import is_ours

@@ -14,7 +14,7 @@ import sys
 from time import time
 
 from forza import _state
-from forza._errors import EXIT_USAGE
+from forza._errors import EXIT_PARKED, EXIT_USAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ SIGNALS = {
     "stop": signal.SIGTERM,
 }
 RUNNING = ("running", "restarting")
+PARKED = "parked"
 LOST = "lost"
 STARTING = '{"state": "starting", "since": null, "reason": null}'
 
@@ -69,6 +70,8 @@ def _tell(verb: str, words: list[str]) -> int:
     states = [load(path) for path in paths]
     if verb == "status":
         show(states, as_json=bool(options))
+        if any(state["state"] == PARKED for state in states):
+            return EXIT_PARKED
         return 0 if all(state["running"] for state in states) else 1
     failed = []
     for state in states:  # one that is gone is no reason to leave out the others

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from tests.conftest import PATIENCE, ROOT
+from tests.conftest import PATIENCE, ROOT, MetricsServer
 from tests.contract.test_aeternum import (
     STAYS,
     Aeternum,
@@ -43,7 +43,6 @@ from tests.contract.test_aeternum import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.conftest import MetricsServer
     from tests.contract.conftest import Forza
 
 __all__ = ("aeternum", "lean_aeternum")  # fixtures
@@ -56,7 +55,8 @@ def state_of(program: Aeternum, *places: Path, cwd: Path | None = None) -> Any:
     ended = program.run("status", "--json", *places, cwd=cwd)
     assert ended.stderr == ""
     state = orjson.loads(ended.stdout)
-    assert ended.status == (0 if state["running"] else 1)
+    parked = 5 if state["state"] == "parked" else 1
+    assert ended.status == (0 if state["running"] else parked)
     return state
 
 
@@ -170,8 +170,9 @@ def test_a_crash_loop_is_parked(
         assert error_line(program) == "Child exited with 4, restarting."
     why = "exited with 4, the last of 3 ends in 3600 s"
     assert error_line(program) == f"Child {why}: parked until SIGUSR2."
+    # Whoever tells the app's stream of it ends by itself.
+    wait_until(lambda: children_of(program.pid) == [], "end of all children")
     wait_asleep(program.pid)
-    assert children_of(program.pid) == []
     state = state_of(aeternum, pidfile)
     assert (state["state"], state["reason"]) == ("parked", why)
     assert (state["pid"], state["next"], state["restarts"]) == (None, None, 2)
@@ -188,6 +189,95 @@ def test_a_crash_loop_is_parked(
     wait_until(lambda: state_of(aeternum, pidfile)["state"] == "running", "start")
     program.terminate()
     assert aeternum.wait(program).status == 0
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_stream_tells_of_it(
+    aeternum: Aeternum, server: MetricsServer, tmp_path: Path, there: bool
+) -> None:
+    """An app's receiver hears that it is parked, and that it is resumed: from the
+    spool, if it was not there."""
+    pidfile, mended, spool = (
+        tmp_path / name for name in ("app.pid", "mended", "spool")
+    )
+    script = f"test -e {mended} && exec sleep 1000; exit 4"
+    if not there:
+        server.stop_listening()
+    program = aeternum.keep(
+        *(*NO_PAUSE, "--park", "3/3600", "-p", pidfile, "--"),
+        *("forza", "-h", server.address, "--spool", spool, "--flush-timeout", "0.5"),
+        *("--app-user", "user", "--app-name", "name", "--", "sh", "-c", script),
+    )
+    while not (said := error_line(program)).endswith("parked until SIGUSR2."):
+        assert said.startswith(("Child exited with 4,", "forza: "))
+    if not there:
+        wait_until(lambda: children_of(program.pid) == [], "end of all children")
+        late = MetricsServer(server.port)
+    with contextlib.nullcontext(server) if there else late as told:
+        if there:
+            told.wait_for("health/process/parked")
+        mended.touch()
+        assert aeternum.run("resume", pidfile).status == 0
+        parked, resumed = told.wait_for("health/process/parked", 2)
+        why = "exited with 4, the last of 3 ends in 3600 s"
+        assert (parked["metric"], parked["description"]) == (1, why)
+        meta = dict(parked["meta"])
+        assert meta.pop("boot") != resumed["meta"]["boot"]
+        assert meta == {
+            "seq": 1,
+            "app": {"user": "user", "name": "name"},
+            "ends": 3,
+            "seconds": 3600,
+            "restarts": 2,
+            "code": 4,
+        }
+        assert (resumed["metric"], resumed["meta"]["seq"]) == (0, 1)
+        events = told.events
+        spawns = told.wait_for("health/process/spawn", 4)
+        assert events.index(resumed) < events.index(spawns[-1])
+        assert len(told.of("health/process/exit")) == 3
+        # It is told once: the next monitor has nothing to say of it.
+        assert aeternum.run("restart", pidfile).status == 0
+        told.wait_for("health/process/spawn", 5)
+        assert len(told.of("health/process/parked")) == 2
+        program.terminate()
+        aeternum.wait(program)
+        told.wait_for("health/process/exit", 5)
+
+
+def test_nobody_to_tell(lean_aeternum: Aeternum) -> None:
+    """A command that is no forza has no stream; a sink that cannot be is said."""
+    program = lean_aeternum.keep(*NO_PAUSE, "--park", "1/60", "--", "false")
+    assert error_line(program).endswith("parked until SIGUSR2.")
+    wait_asleep(program.pid)
+    program.terminate()
+    assert lean_aeternum.wait(program).stderr == ""
+
+
+@pytest.mark.parametrize(("stable", "failures"), [("1.5", 1), ("1000", 4)])
+def test_health_is_remembered(
+    lean_aeternum: Aeternum, tmp_path: Path, stable: str, failures: int
+) -> None:
+    """After a run of --stable the next pause is the first again; else it grows."""
+    pidfile, runs = tmp_path / "app.pid", tmp_path / "runs"
+    script = (
+        f"echo >> {runs}; case $(wc -l < {runs}) in 4) sleep 2;; 5) exec sleep 1000;;"
+        "esac; exit 1"
+    )
+    program = lean_aeternum.keep(
+        *("--min-delay", "0.1", "--stable", stable, "-p", pidfile),
+        *("--", "sh", "-c", script),
+    )
+    for _ in range(4):
+        assert error_line(program) == "Child exited with 1, restarting."
+    wait_until(
+        lambda: (
+            state_of(lean_aeternum, pidfile)["state"] == "running"
+            and runs.read_text().count("\n") == 5
+        ),
+        "the fifth run",
+    )
+    assert state_of(lean_aeternum, pidfile)["failures"] == failures
 
 
 def test_stopping_what_is_parked(aeternum: Aeternum, tmp_path: Path) -> None:
