@@ -13,6 +13,8 @@ from solenoid._errors import SolenoidError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from solenoid.drones._visit import Action, Outcome, Visit
+
 
 class HookError(SolenoidError):
     """A hook failed; `output` is the end of what it said."""
@@ -53,3 +55,51 @@ async def run_hook(name: str, command: str, told: Mapping[str, object]) -> str:
         how = f"signal {-status}" if status < 0 else f"status {status}"
         raise HookError(f"the hook {name} ended with {how}: {command}", output[-4096:])
     return output
+
+
+class Hooked:
+    """An action with commands of the operator's around it, on each drone.
+
+    What comes after, comes after a failure, too: whoever was taken out of a load
+    balancer is put back. If the first one fails, the drone is left alone.
+    """
+
+    def __init__(
+        self,
+        action: Action,
+        before: str | None,
+        after: str | None,
+        told: Mapping[str, object],
+    ) -> None:
+        self.verb, self.undoable = action.verb, action.undoable
+        self._action, self._before, self._after = action, before, after
+        self._told = told
+
+    async def do(self, visit: Visit) -> Outcome:
+        """Do it, hooks around it."""
+        await self._hook(visit, "before-each", self._before)
+        outcome = "failed"
+        try:
+            done = await self._action.do(visit)
+            outcome = "done"
+        finally:
+            await self._hook(visit, "after-each", self._after, outcome=outcome)
+        return done
+
+    async def undo(self, visit: Visit, outcome: Outcome) -> None:
+        """Take it back, hooks around it."""
+        await self._hook(visit, "before-each", self._before)
+        try:
+            await self._action.undo(visit, outcome)
+        finally:
+            await self._hook(visit, "after-each", self._after, outcome="undone")
+
+    async def _hook(
+        self, visit: Visit, name: str, command: str | None, **more: object
+    ) -> None:
+        if command is None:
+            return
+        visit.step(name)
+        drone = visit.drone
+        about = {"drone": drone.name, "host": drone.host, **more}
+        await run_hook(name, command, {**self._told, **about})

@@ -39,7 +39,7 @@ class Record:
     """
 
     def __init__(
-        self, verb: str, source: str, drones: Sequence[str], about: Mapping[str, object]
+        self, verb: str, scope: str, drones: Sequence[str], about: Mapping[str, object]
     ) -> None:
         folder = state_home()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -53,7 +53,7 @@ class Record:
         self._write(
             {
                 "verb": verb,
-                "source": source,
+                "scope": scope,
                 "at": now.isoformat(timespec="seconds"),
                 "drones": list(drones),
                 **about,
@@ -97,7 +97,7 @@ class Last:
 
     path: Path
     verb: str
-    source: str
+    scope: str
     drones: tuple[str, ...]
     states: Mapping[str, str]
 
@@ -107,11 +107,11 @@ class Last:
         return tuple(name for name in self.drones if self.states.get(name) != "done")
 
 
-def last_run(verb: str, source: str) -> Last | None:
-    """Return the newest run of this verb on this source of drones, if there is one."""
+def last_run(verb: str, scope: str) -> Last | None:
+    """Return the newest run of this verb on the same drones and app, if any."""
     for path in sorted(state_home().glob(f"*-{verb}-*.jsonl"), reverse=True):
         found = _read(path)
-        if found is not None and (found.verb, found.source) == (verb, source):
+        if found is not None and (found.verb, found.scope) == (verb, scope):
             return found
     return None
 
@@ -125,7 +125,7 @@ def _read(path: Path) -> Last | None:
     for line in lines:
         states[str(line.get("drone"))] = str(line.get("state", "unclear"))
     drones = tuple(str(name) for name in head.get("drones", ()))
-    return Last(path, str(head.get("verb")), str(head.get("source")), drones, states)
+    return Last(path, str(head.get("verb")), str(head.get("scope")), drones, states)
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -59,6 +59,11 @@ class Run:
             action.undoable and strategy.undo and strategy.allowed(total) < total
         )
 
+    @property
+    def busy(self) -> list[str]:
+        """Return the drones in the middle of something."""
+        return [name for name, visit in self._visits.items() if visit.busy]
+
     def stop(self, why: str = "interrupted") -> None:
         """Let nobody begin any more; those in the middle go on to their end."""
         self.rollout.stop(why)
