@@ -10,7 +10,8 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from solenoid._errors import FetchError
+from solenoid._errors import DigestError, FetchError
+from solenoid._retry import retrying
 from solenoid.storage import open_storage, redacted, scheme_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,26 @@ class Stored:
         self._url, self._sha256 = url, sha256
         self._options = options
 
+    @classmethod
+    async def of(
+        cls, url: str, options: Mapping[str, object] | None, sha256: str | None = None
+    ) -> Stored:
+        """Look whether it is there, and what digest the storage knows of it.
+
+        Raises FetchError before any drone is asked for what there is not.
+        """
+        storage = open_storage(url, options)
+
+        async def look() -> str | None:
+            async with storage.get(url, start=0, stop=1) as part:
+                return part.sha256
+
+        try:
+            known = await retrying(look, 4)
+        finally:
+            await storage.close()
+        return cls(url, sha256=sha256 or known or "", options=options)
+
     @asynccontextmanager
     async def on(
         self, visit: Visit, run_dir: str
@@ -74,14 +95,15 @@ class Sent:
         self._path, self._sha256 = path, sha256
 
     @classmethod
-    async def of(cls, path: Path) -> Sent:
-        """Compute the digest of a file. Raises OSError."""
-
-        def digest() -> str:
-            with path.open("rb") as file:
-                return file_digest(file, "sha256").hexdigest()
-
-        return cls(path, await asyncio.to_thread(digest))
+    async def of(cls, path: Path, sha256: str | None = None) -> Sent:
+        """Compute the digest of a file. Raises DigestError, FetchError."""
+        try:
+            found = await asyncio.to_thread(_digest, path)
+        except OSError as error:
+            raise FetchError(f"cannot read {path}: {error.strerror}") from error
+        if sha256 is not None and sha256.lower() != found:
+            raise DigestError(f"{path}: its SHA-256 is {found}")
+        return cls(path, found)
 
     @asynccontextmanager
     async def on(
@@ -98,6 +120,11 @@ class Sent:
         finally:
             # Through the connection of now: the first one may have been lost.
             await visit.session.run(["rm", "-f", "--", place], timeout=60)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 async def signed(url: str, options: Mapping[str, object] | None) -> str:

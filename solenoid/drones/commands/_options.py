@@ -166,7 +166,12 @@ def add_probe(parser: argparse.ArgumentParser) -> None:
         default=30.0,
         help="how long it may take until it does (30s)",
     )
-    group.add_argument(
+    add_timeout(parser)
+
+
+def add_timeout(parser: argparse.ArgumentParser) -> None:
+    """Add how long one waits for a drone."""
+    parser.add_argument(
         "--timeout",
         type=duration,
         metavar="TIME",

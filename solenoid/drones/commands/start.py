@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Start a release on many drones: `solenoid start --drones`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solenoid._errors import UsageError
+from solenoid.drones._snapshot import Sent, Stored
+from solenoid.drones.commands._app import app_of, drones_of
+from solenoid.drones.commands._change import carry_out
+from solenoid.drones.commands._options import (
+    add_app,
+    add_drones,
+    add_probe,
+    add_rollout,
+    inventory_of,
+)
+from solenoid.drones.commands._release import (
+    add_release,
+    source_of,
+    start_change,
+)
+from solenoid.storage import scheme_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from solenoid._console import Console
+    from solenoid.drones._inventory import App
+    from solenoid.drones._snapshot import Snapshot
+
+ABOUT = """\
+Start a release of an app on many drones: the canary, then batches, each drone through
+its gate, the start event and then the probe. A drone that does not pass goes back to
+what ran before; if too many fail, so do those that are done."""
+MORE = """\
+examples:
+  solenoid start --drones drones.toml -a shop -v 1.2.0 --canary 1 --batch 25%
+  solenoid start --drones web1,root@web2:2222 --from s3://snapshots/shop-1.2.0.tgz \\
+      -a shop --env-file secrets.env --probe /health
+  solenoid start --drones drones.toml -a shop -v 1.2.0 --retry-failed
+  solenoid start --drones web1 -a shop --from ./shop.tgz -- --restrict strict
+
+The drones get a URL that is signed for an hour, and the digest; a file of yours goes
+over the connection. Words after -- are for `solenoid start` on each drone. Ctrl-C lets
+no other drone begin, and those in the middle go on to their end.
+
+exit status: 0 all drones, 30 some, 31 none, 32 on some drone it is not known what runs;
+130 left by a second Ctrl-C; see docs/exit-codes.md.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this command."""
+    add_drones(parser)
+    add_app(parser)
+    parser.add_argument(
+        "-v", "--app-version", metavar="VERSION", help="the version to start"
+    )
+    parser.add_argument(
+        "--from",
+        dest="url",
+        metavar="URL",
+        help="start this snapshot: s3:, https: or a file here (default: USER-NAME-"
+        "VERSION.tgz below the storage)",
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="its digest")
+    add_release(parser)
+    add_probe(parser)
+    add_rollout(parser, undo=True)
+
+
+async def run(options: argparse.Namespace, console: Console) -> int:
+    """Start it everywhere."""
+    inventory = inventory_of(options)
+    app = app_of(options, inventory)
+    version = options.app_version or app.version
+    snapshot = await _snapshot(options, app, version)
+    drones = drones_of(app, inventory)
+    change = await start_change(options, "start", app, version, drones, snapshot)
+    return await carry_out(options, change)
+
+
+async def _snapshot(
+    options: argparse.Namespace, app: App, version: str | None
+) -> Snapshot:
+    if options.url is not None and scheme_of(options.url) == "file":
+        path = Path(options.url.removeprefix("file:"))
+        if not await asyncio.to_thread(path.is_file):
+            raise UsageError(f"--from: there is no file {path}")
+        return await Sent.of(path, options.sha256)
+    source = await source_of(options, app)
+    if options.url is not None:
+        known = None if source is None else source.options
+        return await Stored.of(options.url, known, options.sha256)
+    if not (app.user and app.name and version):
+        raise UsageError("which release? -u USER -a NAME -v VERSION, or --from URL")
+    if source is None:
+        raise UsageError(
+            "where from? --from URL, or a storage in the inventory or ~/.solenoidconf"
+        )
+    url = source.snapshot(app.user, app.name, version)
+    return await Stored.of(url, source.options, options.sha256)
