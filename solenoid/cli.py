@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NoReturn
 from solenoid._console import Console
 from solenoid._errors import SolenoidError, UsageError
 from solenoid._exits import EXIT_USAGE, of_signal, status_of
-from solenoid.commands import COMMANDS
+from solenoid.commands import COMMANDS, IN_BOTH, ON_DRONES, on_drones
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
 
 _TEXT = """\
@@ -32,6 +32,10 @@ examples:
 
 commands:
 {commands}
+
+on many drones over SSH, with --drones FILE.toml or --drones host,host:
+  start, stop, restart, rollback, status, and
+{drones}
 
   solenoid COMMAND --help   all about one command
   solenoid --version        print the version
@@ -49,9 +53,7 @@ def main() -> None:
 
 def _main(argv: Sequence[str]) -> int:
     if not argv or argv[0] in ("--help", "-h", "help"):
-        width = max(map(len, COMMANDS))
-        lines = (f"  {name:{width}}  {about}" for name, about in COMMANDS.items())
-        text = _TEXT.format(commands="\n".join(lines))
+        text = _TEXT.format(commands=_listed(COMMANDS), drones=_listed(ON_DRONES))
         print(text, end="", file=sys.stdout if argv else sys.stderr)
         return 0 if argv else EXIT_USAGE
     if argv[0] in ("--version", "-v"):
@@ -62,13 +64,16 @@ def _main(argv: Sequence[str]) -> int:
     return _command(argv[0], argv[1:])
 
 
+def _listed(commands: Mapping[str, str]) -> str:
+    width = max(map(len, (*COMMANDS, *ON_DRONES)))
+    return "\n".join(f"  {name:{width}}  {about}" for name, about in commands.items())
+
+
 def _command(name: str, words: Sequence[str]) -> int:
     # A usage error is told the way that was asked for, too.
     console = Console(as_json="--json" in words)
     try:
-        if name not in COMMANDS:
-            raise UsageError(f"there is no command '{name}'; try 'solenoid --help'")
-        command = importlib.import_module(f"solenoid.commands.{name.replace('-', '_')}")
+        command = _load(name, words)
         options = _parse(name, command, words)
         console.legacy_exit = getattr(options, "legacy_exit", False)
         return asyncio.run(_run(command, options, console))
@@ -83,6 +88,17 @@ def _command(name: str, words: Sequence[str]) -> int:
         return of_signal(signal.SIGTERM)
     finally:
         console.close()
+
+
+def _load(name: str, words: Sequence[str]) -> ModuleType:
+    package = "solenoid.commands"
+    if name in ON_DRONES or on_drones(words):
+        package = "solenoid.drones.commands"
+        if name not in ON_DRONES and name not in IN_BOTH:
+            raise UsageError(f"there is no command '{name}' with --drones")
+    elif name not in COMMANDS:
+        raise UsageError(f"there is no command '{name}'; try 'solenoid --help'")
+    return importlib.import_module(f"{package}.{name.replace('-', '_')}")
 
 
 async def _run(

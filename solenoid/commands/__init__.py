@@ -15,6 +15,10 @@ To add a command is to add a module here, and a line to COMMANDS.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # What `solenoid --help` says of each.
 COMMANDS = {
     "download": "bring a release, and start nothing",
@@ -28,3 +32,19 @@ COMMANDS = {
     "pack": "make a snapshot of a package's folder",
     "push": "store a snapshot where drones fetch it from",
 }
+
+# Those that only work on many drones are in solenoid.drones.commands, and so is the
+# other form of those that do both.
+ON_DRONES = {
+    "deploy": "pack a folder, store it, start it on all drones",
+    "logs": "what the app says on all drones, in one stream",
+    "run": "run any command on all drones",
+    "break-lock": "free an app that another deployer has locked",
+}
+IN_BOTH = ("start", "stop", "restart", "rollback", "status")
+
+
+def on_drones(words: Sequence[str]) -> bool:
+    """Say whether a command line is about drones."""
+    options = words[: words.index("--")] if "--" in words else words
+    return any(word.partition("=")[0] == "--drones" for word in options)

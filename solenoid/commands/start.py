@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from solenoid._app import App
@@ -43,7 +45,8 @@ examples:
   solenoid download -u alice -a shop -v 1.2.0        # these two as ever, with
   solenoid start -u alice -a shop -v 1.2.0 -p /run/shop.pid    # ~/.solenoidconf
 
-Without -v it is the current release that starts (again); without variables it gets
+With --from - the URL is the first line of standard input, before the variables. Without
+-v it is the current release that starts (again); without variables it gets
 those that it had. What the app says is in RUN_DIR/events.ndjson; `solenoid status`
 tells how it is.
 
@@ -181,6 +184,8 @@ async def run(options: argparse.Namespace, console: Console) -> int:
         from solenoid.commands._explain import show
 
         return await show(options.restrict, user, place.path, console)
+    if options.url == "-":
+        options.url = await asyncio.to_thread(_first_line)
     url = _url(options, config)
     app = await _app(options, config, user)
     console.log_to(place.log)
@@ -224,3 +229,11 @@ def _url(options: argparse.Namespace, config: Config) -> str | None:
         raise UsageError("--sha256 goes with --from")
     url: str | None = options.url
     return url
+
+
+def _first_line() -> str:
+    """Take a URL that is a secret, for it is signed: everybody can read arguments."""
+    line = sys.stdin.buffer.readline().decode("utf-8", "replace").strip()
+    if not line:
+        raise UsageError("--from -: there is no URL on standard input")
+    return line

@@ -16,9 +16,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def interrupts(
-    first: Callable[[], None], second: Callable[[], None]
-) -> Iterator[None]:
+def interrupts(first: Callable[[], None], second: Callable[[], None]) -> Iterator[None]:
     """Call `first` at the first SIGINT or SIGTERM, `second` at each one after it."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()

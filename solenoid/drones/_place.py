@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import SolenoidError
 from solenoid.drones._ask import ask
+from solenoid.drones._bootstrap import ensure_solenoid
 from solenoid.drones._visit import StepError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
     from solenoid.drones._visit import Visit
-
-    # Have solenoid on the drone of a visit; returns the words that run it.
-    Ready = Callable[[Visit], Awaitable[Sequence[str]]]
+    from solenoid.drones._wheelhouse import Wheelhouse
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an app is on a drone, and how solenoid is asked about it."""
+    """Where an app is on a drone, and how solenoid is asked about it.
+
+    Solenoid itself comes from the `wheelhouse`; without one it has to be there, and
+    `solenoid` are the words that run it. It may take `timeout` seconds for anything.
+    """
 
     run_dir: str
-    ready: Ready
+    wheelhouse: Wheelhouse | None = None
+    solenoid: tuple[str, ...] = ()
     timeout: float = 600.0
 
     async def ask(
@@ -41,8 +43,12 @@ class Place:
 
     async def prepare(self, visit: Visit) -> None:
         """Have solenoid on the drone, once in a visit."""
-        if not visit.solenoid:
-            visit.solenoid = tuple(await self.ready(visit))
+        if self.wheelhouse is not None and not visit.solenoid:
+            visit.step("bootstrap")
+            words = await ensure_solenoid(visit.session, self.wheelhouse)
+            visit.solenoid = tuple(words)
+        elif not visit.solenoid:
+            visit.solenoid = self.solenoid or ("solenoid",)
 
     async def look(self, visit: Visit) -> dict[str, Any]:
         """Return how the app is: nothing where there has never been one."""

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
     from solenoid.drones._result import Result, State
 
-EXIT_ALL, EXIT_SOME, EXIT_NONE, EXIT_UNCLEAR = 0, 10, 11, 12
+EXIT_ALL, EXIT_SOME, EXIT_NONE, EXIT_UNCLEAR = 0, 30, 31, 32
 
 _STATES: tuple[State, ...] = ("done", "failed", "undone", "unclear", "untouched")
 _TAIL_LINES = 20
 
 
 def exit_status(results: Sequence[Result]) -> int:
-    """Return 0 if all drones are as asked for, else 10 for some, 11 for none.
+    """Return 0 if all drones are as asked for, else 30 for some, 31 for none.
 
-    12 comes before these: on some drone nobody knows what runs.
+    32 comes before these: on some drone nobody knows what runs.
     """
     if any(result.state == "unclear" for result in results):
         return EXIT_UNCLEAR

@@ -77,7 +77,7 @@ def probe_of(options: argparse.Namespace) -> Probe | None:
 
 
 def _known(inventory: Inventory, name: str | None, user: str | None) -> App | None:
-    if name in inventory.apps:
+    if name is not None and name in inventory.apps:
         found: Sequence[App] = [inventory.apps[name]]
     else:
         found = [app for app in inventory.apps.values() if app.name == name]

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from solenoid.drones._inventory import Drone
     from solenoid.drones._progress import Progress
+    from solenoid.drones._result import Step
     from solenoid.drones._visit import Action
 
 _OUTCOMES = {EXIT_ALL: "all", EXIT_NONE: "none"}
@@ -79,35 +80,44 @@ async def carry_out(options: argparse.Namespace, change: Change) -> int:
     left: list[str] = []
     with ExitStack() as stack, Record(verb, change.scope, names, change.about) as kept:
         stack.callback(progress.close)
+
+        def step(step: Step) -> None:
+            kept.begun(step.drone)
+            progress.step(step)
+
+        what = _what(verb, change.about)
         async with ssh_of(options) as ssh:
             run = Run(
                 change.drones,
                 action,
                 strategy_of(options),
                 connect=connector(
-                    ssh,
-                    run_dir=change.lock,
-                    what=_what(verb, change.about),
-                    wait=options.wait,
+                    ssh, run_dir=change.lock, what=what, wait=options.wait
                 ),
                 parallel=options.parallel,
-                on_step=lambda step: (kept.begun(step.drone), progress.step(step)),
+                on_step=step,
                 on_batch=progress.batch,
             )
             with interrupts(
                 lambda: _stop(run, progress), lambda: left.extend(_leave(run, progress))
             ):
-                stopped = ""
-                async for result in run:
-                    if run.rollout.stopped and not stopped:
-                        stopped = run.rollout.stopped
-                        progress.say(f"stopped: {stopped}")
-                    kept.result(result)
-                    progress.result(result)
-                    if options.json:
-                        sys.stdout.write(json_line(result.as_dict()))
-                        sys.stdout.flush()
+                await _follow(run, kept, progress, as_json=options.json)
     return await _report(options, run, kept, told, left)
+
+
+async def _follow(
+    run: Run, record: Record, progress: Progress, *, as_json: bool
+) -> None:
+    stopped = ""
+    async for result in run:
+        if run.rollout.stopped and not stopped:
+            stopped = run.rollout.stopped
+            progress.say(f"stopped: {stopped}")
+        record.result(result)
+        progress.result(result)
+        if as_json:
+            sys.stdout.write(json_line(result.as_dict()))
+            sys.stdout.flush()
 
 
 async def _report(

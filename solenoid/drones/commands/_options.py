@@ -52,9 +52,7 @@ def add_drones(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "connections", "Keys, agents, certificates and jump hosts are ssh's own."
     )
-    group.add_argument(
-        "--ssh-config", metavar="FILE", help="instead of ~/.ssh/config"
-    )
+    group.add_argument("--ssh-config", metavar="FILE", help="instead of ~/.ssh/config")
     group.add_argument(
         "--known-hosts", metavar="FILE", help="instead of ~/.ssh/known_hosts"
     )

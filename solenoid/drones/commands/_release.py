@@ -13,6 +13,7 @@ from solenoid._environ import parse_environ
 from solenoid._errors import EnvironError
 from solenoid.drones._place import Place
 from solenoid.drones._start import Start
+from solenoid.drones._wheelhouse import Wheelhouse
 from solenoid.drones.commands._change import Change, chosen
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def source_of(options: argparse.Namespace, app: App) -> Source | None:
     if app.storage is None:
         return config.storage
     base = app.storage.rstrip("/")
-    return Source(base, config.options_for(base))
+    return Source(base, config.options_for(base) or {})
 
 
 async def start_change(
@@ -63,11 +64,11 @@ async def start_change(
 ) -> Change:
     """Return the change that a start is, on the drones that it is for."""
     assert app.run_dir is not None
-    words = {"-u": app.user, "-a": app.name, "-v": version}
-    given = [word for pair in words.items() if pair[1] for word in pair]
+    named = (("-u", app.user), ("-a", app.name), ("-v", version))
+    given = [word for option, value in named if value for word in (option, value)]
     scope = f"{options.drones} {app.run_dir}"
     action = Start(
-        Place(app.run_dir, timeout=options.timeout),
+        Place(app.run_dir, Wheelhouse(), timeout=options.timeout),
         snapshot,
         options=[*given, *options.more],
         environ=await _environ(options.env_file or app.env_file),

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from solenoid.drones._place import Place
+from solenoid.drones._wheelhouse import Wheelhouse
 from solenoid.drones.commands._app import app_of, drones_of
 from solenoid.drones.commands._change import Change, carry_out, chosen
 from solenoid.drones.commands._options import inventory_of
@@ -26,7 +27,7 @@ async def change_app(
     inventory = inventory_of(options)
     app = app_of(options, inventory)
     assert app.run_dir is not None
-    action = make(Place(app.run_dir, timeout=options.timeout), app)
+    action = make(Place(app.run_dir, Wheelhouse(), timeout=options.timeout), app)
     scope = f"{options.drones} {app.run_dir}"
     drones = chosen(options, action.verb, scope, drones_of(app, inventory))
     about = {"app": app.name, "version": "", "run_dir": app.run_dir}

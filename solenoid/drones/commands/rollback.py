@@ -10,8 +10,8 @@ from solenoid.drones._actions import Rollback
 from solenoid.drones.commands._options import (
     add_app,
     add_drones,
-    add_timeout,
     add_rollout,
+    add_timeout,
 )
 from solenoid.drones.commands._simple import change_app
 
@@ -46,4 +46,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace, console: Console) -> int:
     """Go back everywhere."""
-    return await change_app(options, lambda place, app: Rollback(place, options.release))
+    return await change_app(
+        options, lambda place, app: Rollback(place, options.release)
+    )

@@ -10,8 +10,8 @@ from solenoid.drones._actions import Stop
 from solenoid.drones.commands._options import (
     add_app,
     add_drones,
-    add_timeout,
     add_rollout,
+    add_timeout,
 )
 from solenoid.drones.commands._simple import change_app
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from solenoid.drones._result import Result, Step
-    from solenoid.drones._visit import Action, Visit
+    from solenoid.drones._visit import Action
 
 WEB = ("web1", "web2", "web3", "web4", "web5", "web6")
 
@@ -37,13 +37,7 @@ def wait(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(coroutine, PATIENCE))
 
 
-async def ready(visit: Visit) -> Sequence[str]:
-    """Nothing is to be installed on a drone that is made of variables."""
-    visit.step("bootstrap")
-    return ["solenoid"]
-
-
-PLACE = Place("/run/shop", ready)
+PLACE = Place("/run/shop", solenoid=("solenoid",))
 
 
 def start(probe: Probe | None = None, environ: bytes | None = None) -> Start:
@@ -143,7 +137,7 @@ def test_success(tmp_path: Path) -> None:
                 assert (result.before, result.release) == ("1", "2")
                 assert result.reply["service"] == "health/process/start"
             steps = [step.step for step in web.steps if step.drone == "web1"]
-            assert steps == ["connect", "bootstrap", "look", "send", "start"]
+            assert steps == ["connect", "look", "send", "start"]
 
     wait(main())
 
