@@ -53,10 +53,11 @@ class Status:
 
 async def status(run_dir: str | os.PathLike[str]) -> Status:
     """Look at the app of a run directory. Raises AbsentError if there is none."""
-    return await asyncio.to_thread(_status, RunDir(run_dir))
+    return await asyncio.to_thread(look, RunDir(run_dir))
 
 
-def _status(run_dir: RunDir) -> Status:
+def look(run_dir: RunDir) -> Status:
+    """Do what `status` does, here and now."""
     run_dir.must_exist()
     known = records(run_dir)
     current = run_dir.current()

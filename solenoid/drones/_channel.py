@@ -139,6 +139,16 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self.write(data)
         return not self.over
 
+    def hold(self) -> None:
+        """Take no more output for now: the command will have to wait."""
+        if self._channel is not None and not self.over:
+            self._channel.pause_reading()
+
+    def release(self) -> None:
+        """Take output again."""
+        if self._channel is not None and not self.over:
+            self._channel.resume_reading()
+
     async def wait(self) -> Completed:
         """Wait for the end. Raises SessionError if the connection is lost before."""
         # Shielded: more than one may wait, and one of them be cancelled.

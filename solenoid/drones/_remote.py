@@ -31,6 +31,18 @@ for python in ${{1:-python3 python3.14 python3.13 python3.12 python3.11}}; do
 done
 echo "no Python of 3.11 or newer (${{1:-python3}})" >&2; exit {NO_PYTHON}
 """
+# What a module needs of solenoid's own, each after those that it imports.
+_OURS = {
+    "apps": (
+        "_errors",
+        "_target",
+        "_release",
+        "_rundir",
+        "_record",
+        "_keeper",
+        "_status",
+    )
+}
 _BEGIN = """\
 import base64, json, sys, types, zlib
 modules = json.loads(zlib.decompress(base64.b64decode({text!r})))
@@ -60,6 +72,9 @@ def _program(name: str) -> str:
     folder = Path(__file__).parent / "remote"
     package = "solenoid.drones.remote"
     modules = {"solenoid": "", "solenoid.drones": "", package: ""}
+    for module in _OURS.get(name, ()):
+        path = folder.parent.parent / f"{module}.py"
+        modules[f"solenoid.{module}"] = path.read_text()
     for module in dict.fromkeys(("audit", name)):
         modules[f"{package}.{module}"] = (folder / f"{module}.py").read_text()
     text = base64.b64encode(zlib.compress(json.dumps(modules).encode()))

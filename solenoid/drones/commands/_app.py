@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from solenoid.drones._inventory import Drone, Inventory, Probe
 
-_RUN_DIRS = "/opt/run"
+RUN_DIRS = "/opt/run"
 _NAME = re.compile(r"[\w@][\w.@+-]*", re.ASCII)
 
 
@@ -62,7 +62,7 @@ def default_run_dir(name: str) -> str:
     label = name.replace("/", "-").lstrip("@")
     if not _NAME.fullmatch(label):
         raise UsageError(f"'{name}' is no name for a folder: --run-dir DIR")
-    return f"{_RUN_DIRS}/{label}"
+    return f"{RUN_DIRS}/{label}"
 
 
 def probe_of(options: argparse.Namespace) -> Probe | None:
