@@ -49,7 +49,7 @@ def connector(
             tell("lock", "")
             async with lock(
                 session,
-                run_dir,
+                drone.fill(run_dir),
                 what,
                 wait=wait,
                 on_wait=lambda holder: tell("lock", f"waits for {holder}"),

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from solenoid.drones._errors import InventoryError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +31,20 @@ class Drone:
     python: str | None = None
     base: str | None = None
     variables: Mapping[str, object] = field(default_factory=dict)
+
+    def fill(self, text: str) -> str:
+        """Return a text with the drone's variables in the place of `{variable}`.
+
+        `{drone}` and `{host}` are there without being set. Raises InventoryError.
+        """
+        known = {"drone": self.name, "host": self.host, **self.variables}
+
+        def value(found: re.Match[str]) -> str:
+            if found[1] not in known:
+                raise InventoryError(f"{self.name} has no variable {found[1]}: {text}")
+            return str(known[found[1]])
+
+        return re.sub(r"{(\w+)}", value, text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,11 +60,19 @@ async def read_logs(
     `on_trouble`; when one follows, it is connected to again, and what it has said
     meanwhile comes then.
     """
-    order = {"run_dir": run_dir, "follow": follow, "all": everything}
+    order = {"follow": follow, "all": everything}
     inbox: asyncio.Queue[Event | None] = asyncio.Queue(10_000)
     trouble = on_trouble or (lambda drone, error: None)
     readers = [
-        asyncio.create_task(_Reader(ssh, drone, order, inbox, trouble).go(lines))
+        asyncio.create_task(
+            _Reader(
+                ssh,
+                drone,
+                {"run_dir": drone.fill(run_dir), **order},
+                inbox,
+                trouble,
+            ).go(lines)
+        )
         for drone in drones
     ]
     ended = asyncio.create_task(_sentinel(readers, inbox))

@@ -28,13 +28,14 @@ class Look:
     undoable = False
 
     def __init__(self, run_dirs: Sequence[str], *, timeout: float = 60.0) -> None:
-        self._order = {"run_dirs": list(run_dirs)}
+        self._run_dirs = run_dirs
         self._timeout = timeout
 
     async def do(self, visit: Visit) -> Outcome:
         """Look."""
         visit.step("look")
-        words = remote(visit.drone, "apps", "look", self._order)
+        places = [visit.drone.fill(place) for place in self._run_dirs]
+        words = remote(visit.drone, "apps", "look", {"run_dirs": places})
         ended = await visit.session.run(words, timeout=self._timeout)
         if ended.status:
             said = ended.stderr.decode("utf-8", "replace")

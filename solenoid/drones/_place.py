@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Place:
     """Where an app is on a drone, and how solenoid is asked about it.
 
+    In `run_dir` a drone's variables are filled in: `/srv/{disk}/shop`.
+
     Solenoid itself comes from the `wheelhouse`; without one it has to be there, and
     `solenoid` are the words that run it. It may take `timeout` seconds for anything.
     """
@@ -30,12 +32,16 @@ class Place:
     solenoid: tuple[str, ...] = ()
     timeout: float = 600.0
 
+    def on(self, visit: Visit) -> str:
+        """Return the run directory on the drone of a visit."""
+        return visit.drone.fill(self.run_dir)
+
     async def ask(
         self, visit: Visit, verb: str, *options: str, input: bytes = b""
     ) -> dict[str, Any]:
         """Have solenoid do a verb on the app; return its answer."""
         await self.prepare(visit)
-        words = [*visit.solenoid, verb, *options, "--run-dir", self.run_dir]
+        words = [*visit.solenoid, verb, *options, "--run-dir", self.on(visit)]
         accept = (0, 1) if verb == "status" else (0,)
         return await ask(
             visit.session, words, input=input, timeout=self.timeout, accept=accept
@@ -75,7 +81,7 @@ class Place:
 
     async def busy(self, visit: Visit) -> bool:
         """Say whether a solenoid is at work there: it holds a lock as long as it is."""
-        words = ["flock", "-n", f"{self.run_dir}/lock", "true"]
+        words = ["flock", "-n", f"{self.on(visit)}/lock", "true"]
         return (await visit.session.run(words, timeout=60)).status == 1
 
 

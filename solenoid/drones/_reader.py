@@ -212,7 +212,8 @@ class Reader:
 
     def folder_there(self, key: str, value: object) -> str | None:
         path = self.maybe_text(key, value)
-        if path is not None and not path.startswith("/"):
+        # A variable of each drone may be the beginning.
+        if path is not None and not path.startswith(("/", "{")):
             raise self.wrong(key, "is not an absolute path")
         return path
 

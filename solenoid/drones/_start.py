@@ -54,7 +54,7 @@ class Start:
         visit.step("look")
         before = await place.look(visit)
         visit.step("send", self._snapshot.about)
-        async with self._snapshot.on(visit, place.run_dir) as (words, secret):
+        async with self._snapshot.on(visit, place.on(visit)) as (words, secret):
             visit.step("start")
             visit.changing = True
             options = [*words, *self._options]
@@ -111,11 +111,13 @@ class Start:
                 raise StepError(f"{lost}; it still starts", unclear=True) from lost
             await asyncio.sleep(_LOOK_AGAIN)
         after = await visit.steadily(lambda: self._place.look(visit))
-        now = running(after)
-        if now is not None and now != before.get("release"):
-            return dict(after.get("start") or {})
+        now, event = running(after), after.get("start") or {}
         failed = after.get("failed")
         why = after.get("why") if failed != before.get("failed") else None
+        # The same snapshot is the same release: then it has to have started anew.
+        anew = now != before.get("release") or event != before.get("start")
+        if now is not None and anew and not why:
+            return dict(event)
         raise StepError(
             f"{lost}; {why}" if why else str(lost),
             unclear=now != running(before),

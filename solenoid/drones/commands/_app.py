@@ -40,7 +40,7 @@ def app_of(
     if known is None:
         known = App(asked or "", options.app_user or "")
     run_dir = options.run_dir or known.run_dir or default_run_dir(known.name)
-    if not run_dir.startswith("/"):
+    if not run_dir.startswith(("/", "{")):
         raise UsageError(f"--run-dir is no absolute path: {run_dir}")
     probe = probe_of(options) or known.probe
     return replace(known, run_dir=run_dir.rstrip("/") or "/", probe=probe)

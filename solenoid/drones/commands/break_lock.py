@@ -45,7 +45,7 @@ class _BreakLock:
 
     async def do(self, visit: Visit) -> Outcome:
         visit.step("break-lock")
-        holder = await break_lock(visit.session, self._run_dir)
+        holder = await break_lock(visit.session, visit.drone.fill(self._run_dir))
         if holder is None:
             return Outcome(output="nobody had it")
         return Outcome(changed=True, output=f"taken from {holder}")
