@@ -115,7 +115,7 @@ class Start:
         failed = after.get("failed")
         why = after.get("why") if failed != before.get("failed") else None
         # The same snapshot is the same release: then it has to have started anew.
-        anew = now != before.get("release") or event != before.get("start")
+        anew = now != before.get("release") or event != (before.get("start") or {})
         if now is not None and anew and not why:
             return dict(event)
         raise StepError(

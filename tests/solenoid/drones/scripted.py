@@ -45,6 +45,7 @@ class Scripted:
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     connected: int = 0
     _made: int = 1
+    _tried: bool = False
 
     def drone(self) -> Drone:
         """Return it as the operator knows it."""
@@ -98,7 +99,8 @@ class Scripted:
         if self.release is None:
             said = {"ok": False, "step": "find", "error": "no app in /run"}
             return 25, json.dumps(said), ""
-        said = {"release": self.release, "running": self.running}
+        failed = {"failed": "9", "why": "no port"} if self._tried else {}
+        said = {"release": self.release, "running": self.running, **failed}
         return (0 if self.running else 1), json.dumps(said), ""
 
     async def _start(self) -> Answer:
@@ -106,6 +108,7 @@ class Scripted:
         if self.hold is not None:
             await self.hold.wait()
         if self.fail_start:
+            self._tried = True
             said = {
                 "ok": False,
                 "step": "start",
