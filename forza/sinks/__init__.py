@@ -40,9 +40,9 @@ DEFAULT_PORT = 1337
 DEFAULT_KEEP = 5
 MOST_KEPT = 999
 SMALLEST_FILE = 64 * 1024
-SCHEMES = ("tcp", "unix", "udp", "file", "stdout")
+SCHEMES = ("tcp", "tls", "unix", "udp", "file", "stdout")
 # Those that may be away, and have a spool if there is one.
-SPOOLED = ("tcp", "unix")
+SPOOLED = ("tcp", "tls", "unix")
 
 
 def check(url: str) -> None:
@@ -53,6 +53,10 @@ def check(url: str) -> None:
         raise UsageError(f"cannot send to '{url}': it must begin with one of {known}")
     if scheme == "tcp":
         servers(rest)
+    elif scheme == "tls":
+        from forza.sinks.tls import parse
+
+        parse(url)
     elif scheme == "unix":
         from forza.sinks.unix import path_in
 
@@ -81,6 +85,10 @@ def open_sink(url: str, monitor: Monitor, queue: Queue) -> Sink:
         from forza.sinks.tcp import open_tcp
 
         return open_tcp(monitor, url, servers(rest), queue)
+    if scheme == "tls":
+        from forza.sinks.tls import open_tls
+
+        return open_tls(monitor, url, queue)
     if scheme == "unix":
         from forza.sinks.unix import open_unix
 

@@ -38,12 +38,22 @@ _DEAF_SECONDS = 0.1
 _READS_AT_ONCE = 8
 _LOOK_FIRST = 0.001
 _LOOK_MOST = 0.05
+_PARTING_SECONDS = 1.0
 
 
 class Link:
     """One connection, and what works it: its socket, unless somebody else does."""
 
-    __slots__ = ("goodbye", "name", "number", "recv", "sock", "unsent", "write")
+    __slots__ = (
+        "goodbye",
+        "lingers",
+        "name",
+        "number",
+        "recv",
+        "sock",
+        "unsent",
+        "write",
+    )
 
     def __init__(self, name: str, sock: socket) -> None:
         self.name = name
@@ -53,6 +63,8 @@ class Link:
         self.write: Write = os.write
         self.unsent: Callable[[int], int] = unsent
         self.goodbye: Callable[[], object] = lambda: sock.shutdown(SHUT_WR)
+        # Whether the server has something to say of its own accord, perhaps late.
+        self.lingers = False
 
     def close(self) -> None:
         """Say goodbye and close."""
@@ -171,6 +183,8 @@ class Client:
             self._unacked.open(fd, link.unsent, friend=link.name in self._friends)
             self._loop.add_reader(fd, self._readable)
             self._stream.attach(fd, link.write)
+            if link is self._link:
+                self._readable()  # what has come with a handshake
             reason = await self._lost
             if self._flushed is None:
                 self._say(f"lost the connection to {link.name}: {reason}")
@@ -261,8 +275,26 @@ class Client:
         self._look(_LOOK_FIRST)
         await wait(self._loop, flushed, within)
         self._look(0.0)
+        await self._part(min(_PARTING_SECONDS, within))
         await end(self._loop, self._task)
         return self._stream.close()
+
+    async def _part(self, within: float) -> None:
+        """Hear the server out, for a while, where closing could come before its words.
+
+        They would meet a closed socket, whose answer, a reset, makes a server give up
+        the connection before it has read all.
+        """
+        link = self._link
+        if link is None or not link.lingers or not self._stream.empty:
+            return
+        assert self._lost is not None
+        if not self._unacked.acking:
+            try:
+                link.goodbye()
+            except OSError:
+                return
+            await wait(self._loop, self._lost, within)
 
     def abandon(self) -> None:
         """Give up flushing, now."""
