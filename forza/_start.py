@@ -130,7 +130,7 @@ def _check_installed() -> None:
 
 
 def _check_files(settings: dict[str, Any]) -> None:
-    """Raise SinkError for a file that can't be written, while nothing runs yet."""
+    """Raise SinkError for a file that can't be used, while nothing runs yet."""
     if path := settings.get("start_log"):
         from forza._startlog import prepare
 
@@ -145,6 +145,10 @@ def _check_files(settings: dict[str, Any]) -> None:
             from forza.sinks._logfile import check_append
 
             check_append(file_options(url)[0])
+        elif url.startswith("tls:"):
+            from forza.sinks.tls import credentials
+
+            credentials(url)
 
 
 def _prepare(settings: dict[str, Any], options: ProcessOptions) -> int:

@@ -44,7 +44,8 @@ class Connection:
     def close(self) -> None:
         """Hang up on the client; it has nothing more to say to us."""
         with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+            # By TLS, too: its own shutdown() would make it read ciphers as data.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 class MetricsServer:

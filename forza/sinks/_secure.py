@@ -83,7 +83,7 @@ class Credentials:
         except BaseException:
             sock.close()
             raise
-        link = Link(name, secured.sock)
+        link = Link(name, sock)
         link.recv, link.write = secured.recv, secured.write
         link.goodbye, link.lingers = secured.goodbye, True
         try:
@@ -102,85 +102,106 @@ class Credentials:
 
 
 class _Secured:
-    """What works a connection in the place of its socket's own methods."""
+    """What works a connection in the place of its socket's own methods.
 
-    __slots__ = ("_early", "_end", "_server", "_tls", "sock")
+    OpenSSL is not let near the socket: it gives up if it is asked for new keys while it
+    waits for the rest of a record to be taken. Here it never waits.
+    """
+
+    __slots__ = (
+        "_early",
+        "_end",
+        "_ended",
+        "_incoming",
+        "_left",
+        "_outgoing",
+        "_server",
+        "_sock",
+        "_tls",
+        "_unfinished",
+    )
 
     def __init__(self, context: ssl.SSLContext, sock: socket, server: str) -> None:
         name = server.partition("%")[0].rstrip(".")  # no zone, no root
         if not name.isascii():
             name = name.encode("idna").decode()
         self._server = server
+        self._sock = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        wrap: Any = context._wrap_bio if BARE else context.wrap_bio  # type: ignore[attr-defined]
+        self._tls = wrap(self._incoming, self._outgoing, False, name)
+        self._end = self._tls.shutdown if BARE else self._tls.unwrap
         self._early = b""
-        tls: Any
-        if BARE:
-            self.sock: socket = _Socket(fileno=sock.detach())
-            self.sock.setblocking(False)
-            tls = context._wrap_socket(self.sock, False, name)  # type: ignore[attr-defined]
-            self._end = tls.shutdown
-        else:
-            from socket import socket as whole_socket
-
-            self.sock = tls = context.wrap_socket(
-                whole_socket(fileno=sock.detach()),
-                do_handshake_on_connect=False,
-                server_hostname=name,
-            )
-            self._end = tls.unwrap
-        self._tls = tls
+        self._ended = False
+        # Of what OpenSSL has made, what the socket has not taken; and how much of a
+        # caller's data is in that.
+        self._left = b""
+        self._unfinished = 0
 
     async def shake_hands(self, loop: AbstractEventLoop) -> None:
         """Wait until each side knows as much of the other as it wants to.
 
         Raises OSError.
         """
-        fd = self.sock.fileno()
+        fd = self._sock.fileno()
         reading = loop.add_reader, loop.remove_reader
+        writing = loop.add_writer, loop.remove_writer
         deadline = loop.time() + _HANDSHAKE_SECONDS
-        while True:
-            way = reading
-            try:
-                self._tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                pass
-            except ssl.SSLWantWriteError:
-                way = loop.add_writer, loop.remove_writer
+        while not (self._advance() and self._flush()):
+            is_sent = self._flush()
+            way = reading if is_sent else writing
             if not await ready(loop, fd, *way, deadline - loop.time()):
                 raise OSError(ETIMEDOUT, "no answer to the TLS handshake")
-        if self._tls.version() != "TLSv1.3":
-            return
-        if await ready(loop, fd, *reading, _VERDICT_SECONDS):
+            if is_sent:
+                self._take(_RECORD)
+        self._early = self._decrypt()
+        is_accepted = self._early or self._tls.version() != "TLSv1.3"
+        if not is_accepted and await ready(loop, fd, *reading, _VERDICT_SECONDS):
             try:
-                self._early = self._tls.read(_RECORD)
-            except ssl.SSLWantReadError:
-                return
-            if not self._early:
-                raise OSError(EPROTO, "closed by the server")
+                self._early = self.recv(_RECORD)
+            except BlockingIOError:  # only tickets
+                pass
+        if self._ended:
+            raise OSError(EPROTO, "closed by the server")
+
+    def _advance(self) -> bool:
+        """Go as far as can be gone with what has come; say whether that is the end."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLError:
+            try:
+                self._flush()  # the server is told why
+            except OSError:
+                pass
+            raise
+        return True
 
     def recv(self, size: int) -> bytes:
-        """Receive as a socket does."""
-        early, self._early = self._early, b""
-        if early:
-            return early
-        try:
-            return bytes(self._tls.read(size))
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise BlockingIOError from None
-        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return b""
-        except ssl.SSLError as error:
-            raise self._plain(error) from None
+        """Receive as a socket does, and all that came in these bytes."""
+        data, self._early = self._early, b""
+        while not data and not self._ended:
+            self._take(size)
+            data = self._decrypt()
+            self._flush()  # new keys, if it was asked for them
+        return data
 
     def write(self, _: int, data: bytes | memoryview) -> int:
-        """Write as `os.write` does: what the socket takes."""
+        """Write as `os.write` does.
+
+        Of what is not written it has a part already, so it must be given that again.
+        """
         view = memoryview(data)
         done = 0
         try:
-            while done < len(view):
-                done += self._tls.write(view[done : done + _RECORD])
-        except ssl.SSLWantWriteError:
-            pass
+            while self._flush():
+                done += self._unfinished
+                self._unfinished = 0
+                if done == len(view):
+                    break
+                self._unfinished = self._tls.write(view[done : done + _RECORD])
         except ssl.SSLError as error:
             raise self._plain(error) from None
         return done
@@ -191,18 +212,44 @@ class _Secured:
             self._end()
         except ssl.SSLError:  # the server has not said so, and need not
             pass
-        self.sock.shutdown(SHUT_WR)
+        self._flush()
+        self._sock.shutdown(SHUT_WR)
+
+    def _take(self, size: int) -> None:
+        """Let OpenSSL have what the socket has: BlockingIOError if that is nothing."""
+        if data := self._sock.recv(size):
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _decrypt(self) -> bytes:
+        pieces = []
+        try:
+            while piece := self._tls.read(_RECORD):
+                pieces.append(piece)
+            self._ended = True
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            self._ended = True
+        except ssl.SSLError as error:
+            raise self._plain(error) from None
+        return b"".join(pieces)
+
+    def _flush(self) -> bool:
+        """Let the socket have what OpenSSL has made; say whether it took all."""
+        try:
+            while self._left or self._outgoing.pending:
+                self._left = self._left or self._outgoing.read()
+                self._left = self._left[self._sock.send(self._left) :]
+        except (BlockingIOError, InterruptedError):
+            return False
+        return True
 
     def _plain(self, error: ssl.SSLError) -> OSError:
         from forza.sinks._refusals import reason
 
         return OSError(EPROTO, reason(error, self._server))
-
-
-class _Socket(socket):
-    """A socket that can be referred to weakly, as OpenSSL's object does."""
-
-    __slots__ = ("__weakref__",)
 
 
 def _folder() -> str | None:

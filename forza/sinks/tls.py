@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from forza._monitor import Monitor
     from forza.sinks._buffer import Queue
     from forza.sinks._client import Attempt, Link, Say
+    from forza.sinks._secure import Credentials
 
 _OPTIONS = ("ca", "cert", "key", "name")
 
@@ -39,19 +40,28 @@ def parse(url: str) -> tuple[list[tuple[str, int]], dict[str, str]]:
     return servers(rest), options
 
 
-def open_tls(monitor: Monitor, url: str, queue: Queue) -> Client:
-    """Send to the first of the servers that answers and is who it should be.
+def credentials(url: str) -> Credentials:
+    """Return whom to trust, and what to show.
 
     Raises SinkError if a file that the URL names is of no use.
     """
     from forza.sinks._secure import Credentials
 
-    hosts, options = parse(url)
-    credentials = Credentials(options)
+    found = Credentials(parse(url)[1])
     try:
-        credentials.context()
+        found.context()
     except OSError as error:
         raise SinkError(f"cannot send to {url}: {error.strerror}") from error
+    return found
+
+
+def open_tls(monitor: Monitor, url: str, queue: Queue) -> Client:
+    """Send to the first of the servers that answers and is who it should be.
+
+    Raises SinkError as `credentials` does.
+    """
+    hosts, options = parse(url)
+    ours = credentials(url)
 
     def to(host: str, port: int) -> Attempt:
         place, name = join(host, port), options.get("name", host)
@@ -62,7 +72,7 @@ def open_tls(monitor: Monitor, url: str, queue: Queue) -> Client:
                 if sock is None:
                     return None
                 try:
-                    link = await credentials.secure(monitor.loop, sock, place, name)
+                    link = await ours.secure(monitor.loop, sock, place, name)
                 except OSError as error:
                     reason = error.strerror or str(error)
                     say(f"cannot connect to {place}: {reason}; trying again")
