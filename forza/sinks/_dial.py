@@ -148,13 +148,13 @@ async def ready(
     fd: int,
     add: Callable[..., object],
     remove: Callable[[int], object],
-    within: float = _CONNECT_TIMEOUT,
+    within: float | None = None,
 ) -> bool:
     """Wait until a descriptor can be read or written: not for ever."""
     waiter: Future[None] = loop.create_future()
     add(fd, settle, waiter)
     try:
-        return await wait(loop, waiter, within)
+        return await wait(loop, waiter, _CONNECT_TIMEOUT if within is None else within)
     finally:
         remove(fd)
 
