@@ -27,6 +27,9 @@ where events go (default: standard output):
       --to URL              tcp:HOST:PORT[,HOST:PORT...], unix:PATH (or unix:@NAME),
                             udp:HOST:PORT, stdout: or
                             file:PATH[?max=BYTES&keep=N] (a full file becomes PATH.1);
+                            tls:HOST:PORT[,...][?ca=FILE&cert=FILE&key=FILE&name=NAME]
+                            (trust ca's certificates, not the system's; show cert, if
+                            asked; the server's name is NAME, not HOST);
                             repeat it to send everything to each
       --buffer BYTES        hold back so much for a server that is away (default 1M,
                             at least 512K); when full, the oldest logs go first, and

@@ -46,7 +46,7 @@ options:
       --spool DIR           what --spool named when the app ran
   -h, --host [HOST[:PORT]]  send it to this server instead; as forza's own options
   -p, --port PORT
-      --to URL              tcp:HOST:PORT[,HOST:PORT...], unix:PATH, file:PATH, ...
+      --to URL              tcp:HOST:PORT[,HOST:PORT...], tls:..., file:PATH, ...
       --flush-timeout SECS  give up after so long without progress (default 10)
       --help                print this
 
