@@ -25,11 +25,11 @@ where events go (default: standard output):
                             servers that stand in for each other
   -p, --port PORT           the port of the hosts before it (default 1337)
       --to URL              tcp:HOST:PORT[,HOST:PORT...], unix:PATH (or unix:@NAME),
+                            tls:HOST:PORT[,...][?ca=FILE&cert=FILE&key=FILE&name=NAME]
+                            (whom to trust, if not the system's authorities; what to
+                            show if asked who we are; the server's name, if not HOST),
                             udp:HOST:PORT, stdout: or
                             file:PATH[?max=BYTES&keep=N] (a full file becomes PATH.1);
-                            tls:HOST:PORT[,...][?ca=FILE&cert=FILE&key=FILE&name=NAME]
-                            (trust ca's certificates, not the system's; show cert, if
-                            asked; the server's name is NAME, not HOST);
                             repeat it to send everything to each
       --buffer BYTES        hold back so much for a server that is away (default 1M,
                             at least 512K); when full, the oldest logs go first, and
