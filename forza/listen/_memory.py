@@ -9,6 +9,7 @@ So it need not be written often, and may be lost.
 from __future__ import annotations
 
 import os
+from binascii import crc32
 
 from orjson import JSONDecodeError, dumps, loads
 
@@ -27,9 +28,12 @@ _MOST_FILES = 1000
 
 
 def note(fd: int, boots: Boots) -> bytes:
-    """Return what `PATH.boots` should say: `fd`, as it is now, has these."""
+    """Return what `PATH.boots` should say: `fd`, as it is now, has these.
+
+    A checksum follows: a single wrong digit might pass events for repeats.
+    """
     found = os.fstat(fd)
-    return dumps(
+    text = dumps(
         {
             "forza": "boots",
             "version": 1,
@@ -38,6 +42,7 @@ def note(fd: int, boots: Boots) -> bytes:
             "boots": boots.dump(),
         }
     )
+    return b"%b\n%08x\n" % (text, crc32(text))
 
 
 def save(path: str, text: bytes) -> None:
@@ -48,12 +53,11 @@ def save(path: str, text: bytes) -> None:
     try:
         fd = os.open(
             f"{path}.boots.new",
-            os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC,
+            os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW,
             0o644,
         )
         try:
-            with_end = text + b"\n"
-            if os.write(fd, with_end) < len(with_end):
+            if os.write(fd, text) < len(text):
                 return
             os.fsync(fd)
         finally:
@@ -95,12 +99,13 @@ def recall(path: str) -> Boots:
 def _load(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            noted = loads(file.read())
-        if (noted["forza"], noted["version"]) == ("boots", 1):
-            return dict(noted)
-    except (FileNotFoundError, JSONDecodeError, KeyError, TypeError):
-        pass
-    return {}
+            text, _, checksum = file.read().partition(b"\n")
+    except FileNotFoundError:
+        return {}
+    if checksum != b"%08x\n" % crc32(text):  # damaged, or no note of ours
+        return {}
+    noted = loads(text)
+    return dict(noted) if noted["version"] == 1 else {}
 
 
 def _since(path: str, noted: dict[str, Any]) -> list[tuple[str, int]]:

@@ -129,11 +129,17 @@ class Depot:
     def _prepare(self) -> None:
         os.makedirs(self.path, 0o700, exist_ok=True)
         if self._lock < 0:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._lock = os.open(f"{self.path}/{_LOCK}", flags, 0o600)
 
     def _paths(self) -> list[str]:
-        names = [name for name in os.listdir(self.path) if name.isdecimal()]
+        # No link: whoever may write here must not have us write elsewhere.
+        with os.scandir(self.path) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name.isdecimal() and entry.is_dir(follow_symlinks=False)
+            ]
         return [f"{self.path}/{name}" for name in sorted(names, key=int)]
 
     def _lanes(self) -> Iterator[Lane]:

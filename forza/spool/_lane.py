@@ -171,7 +171,7 @@ class Lane:
 
 def open_lane(path: str) -> Lane | None:
     """Open a lane, unless another process has it. Raises OSError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     state = os.open(f"{path}/{STATE}", flags, 0o600)
     try:
         flock(state, LOCK_EX | LOCK_NB)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from _thread import start_new_thread
 from errno import ENOSPC
+from stat import S_ISREG
 
 from forza.sinks._buffer import Dropped, time_of
 from forza.spool import _record
@@ -24,6 +25,7 @@ SPOOL_FULL = "spool full"
 CORRUPT = "corrupt"
 # So much is read at once, whatever there is.
 _CHUNK = 128 * 1024
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A disk that takes its time gets no more threads to wait for it.
 _SYNCS_MOST = 2
 _LOOK_BYTES = 128
@@ -94,7 +96,10 @@ class Series:
         numbers = (name[len(prefix) :] for name in names if name.startswith(prefix))
         for first in sorted(int(number) for number in numbers if number.isdecimal()):
             path = self._name(first)
-            size = os.stat(path).st_size
+            found = os.lstat(path)
+            if not S_ISREG(found.st_mode):  # a stranger's
+                continue
+            size = found.st_size
             if not size or (done is not None and first < done[0]):
                 os.unlink(path)
                 continue
@@ -219,7 +224,7 @@ class Series:
     def _sync(self, name: str) -> None:
         try:
             # Its own descriptor: ours may be closed meanwhile.
-            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(name, _READ)
             try:
                 os.fsync(fd)
             finally:
@@ -236,7 +241,7 @@ class Series:
         if offset >= self.files.get(file, 0):
             file, offset = self._newer(file), 0
         try:
-            fd = os.open(self._name(file), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self._name(file), _READ)
         except OSError:
             return 0.0
         try:
@@ -352,7 +357,7 @@ class Series:
         try:
             if self._in < 0:
                 name = self._name(self._file)
-                self._in = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+                self._in = os.open(name, _READ)
             return os.pread(self._in, size, offset)
         except OSError:  # a disk that cannot read it: as good as damaged
             return b""

@@ -642,6 +642,38 @@ def test_strangers_in_the_folder(tmp_path: Path) -> None:
     assert [file.name for file in files(tmp_path / "7")] == ["logs-today"]
 
 
+def test_links_in_the_folder(tmp_path: Path) -> None:
+    """Whoever may write to the folder cannot make us write, or remove, elsewhere."""
+    outside, spool = tmp_path / "outside", tmp_path / "spool"
+    outside.mkdir()
+    precious = outside / "state"
+    precious.write_text("precious")
+    spool.mkdir()
+    for number in "23":
+        (spool / number).mkdir()
+    (spool / "1").symlink_to(outside)
+    (spool / "2" / "state").symlink_to(precious)
+    (spool / "3" / f"logs-{0:016}").symlink_to(precious)
+    (spool / "3" / f"logs-{1:016}").symlink_to(tmp_path / "nowhere")
+    (spool / "3" / f"logs-{2:016}").mkdir()
+    os.mkfifo(spool / "3" / f"life-{0:016}")
+    life = Life(spool)
+    life.push(1)
+    assert life.receive() == [1]
+    life.close()
+    assert [file.name for file in outside.iterdir()] == ["state"]
+    assert precious.read_text() == "precious"
+    shutil.rmtree(spool)
+    spool.mkdir()
+    (spool / "lock").symlink_to(tmp_path / "elsewhere")
+    life = Life(spool)
+    life.push(1)
+    assert "too many levels of symbolic links" in life.bench.said[0]
+    assert life.receive() == [1]
+    assert not (tmp_path / "elsewhere").exists()
+    life.close()
+
+
 # ---- Disks
 
 
