@@ -23,11 +23,11 @@ Order = Literal["start-first", "stop-first"]
 class App:
     """What is to be started, and how; times are in seconds.
 
-    `environ` of None is what the release of before had. `ready` are ways to tell that
-    it has started (forza's `--ready`), `stable` is how long it must then live, `forza`
-    are further options of forza's. `system_user` is whom root runs it as. `order` is
-    `auto`, or one of `switch`. `keep` releases stay when it has started. `pidfile` is
-    RUN_DIR/app.pid unless named.
+    `environ` of None is what the release had when it was last started, if it was.
+    `system_user` is whom root runs it as. `order` is `auto`, or one of `switch`.
+    `ready` are ways to tell that it has started (forza's `--ready`), `stable` is how
+    long it must live from then, `forza` are further options of forza's. `keep` releases
+    stay once it runs. `pidfile` is RUN_DIR/app.pid unless named.
     """
 
     user: str | None = None

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from solenoid._fetch import fetch
 from solenoid._install import install
 from solenoid._package import read_package
 from solenoid._record import Record, records, write_record
+from solenoid._releases import remove_tree
 from solenoid._report import Silence
 from solenoid._unpack import Limits, unpack
 from solenoid.storage import redacted
@@ -111,7 +113,8 @@ def sweep(run_dir: RunDir) -> None:
     known = {record.id for record in records(run_dir)}
     for path in run_dir.releases.iterdir():
         if path.is_dir() and not path.is_symlink() and path.name not in known:
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # the next one tries again
+                remove_tree(path)
 
 
 def node_of(engines: Mapping[str, Path], path: str | None = None) -> Path | None:

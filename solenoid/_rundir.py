@@ -98,7 +98,9 @@ class RunDir:
         """Raise RestrictError where others could make us, perhaps root, do things."""
         about = self.path.stat()
         if about.st_uid not in (0, os.geteuid()):
-            raise RestrictError(f"{self.path} is not ours, but user {about.st_uid}'s")
+            raise RestrictError(
+                f"{self.path} belongs to user {about.st_uid}: run solenoid as that user"
+            )
         if about.st_mode & 0o002:
             raise RestrictError(f"{self.path} can be written by everybody")
 

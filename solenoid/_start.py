@@ -63,16 +63,7 @@ async def start(
         await restrict_filesystem(folder, user)
         how = plan(place, app, folder, package, user, engines, variables, settings)
         await asyncio.to_thread(prepare, place, folder, how, variables)
-        order = order_for(place, app)
-        try:
-            done = await switch(
-                place, record.id, how, lock=lock, order=order, report=told
-            )
-        except StartError as error:
-            if app.order == order or not clashes(error):
-                raise
-            told.info("the port is in use: once more, and the old release stops first")
-            done = await switch(place, record.id, how, lock=lock, report=told)
+        done = await _switch(place, app, record.id, how, lock, told)
         await _make_room(place, app.keep, told)
         return done
 
@@ -114,6 +105,19 @@ async def download(
         return await _bring(
             place, app, url, sha256, config or Config(), report or Silence()
         )
+
+
+async def _switch(
+    place: RunDir, app: App, release: str, how: Launch, lock: int, told: Report
+) -> Switched:
+    order = order_for(place, app)
+    try:
+        return await switch(place, release, how, lock=lock, order=order, report=told)
+    except StartError as error:
+        if app.order == order or not clashes(error):
+            raise
+    told.info("the port is in use: once more, and the old release stops first")
+    return await switch(place, release, how, lock=lock, report=told)
 
 
 async def _bring(

@@ -57,6 +57,12 @@ def snapshot(
     return path
 
 
+def become_plain() -> None:
+    """Be a plain user, after fork; what root alone may read is lent, if it must be."""
+    own = [sys.executable, os.__file__, __file__, json.__file__]
+    _privilege.become(NOBODY, unreachable(NOBODY, own) is not None)
+
+
 class Drone:
     """One run directory, and whoever runs solenoid on it."""
 
@@ -67,9 +73,6 @@ class Drone:
         self.environ = _ENVIRON
         self.user = NOBODY if ROOT else User("we", os.geteuid(), os.getegid())
         self.user_name = pwd.getpwuid(self.user.uid).pw_name
-        # What a user may read is theirs to run: else they are lent our eyes.
-        own = [sys.executable, os.__file__, __file__, json.__file__]
-        self._lend = ROOT and unreachable(NOBODY, own) is not None
 
     @property
     def release(self) -> Path:
@@ -85,9 +88,6 @@ class Drone:
         """Start solenoid."""
         if self.root and words[0] == "start":
             words = (*words, "--system-user", NOBODY.name)
-        as_user = None
-        if ROOT and not self.root:
-            as_user = lambda: _privilege.become(NOBODY, self._lend)  # noqa: E731
         command = [sys.executable, "-m", "solenoid", words[0]]
         command += ["--run-dir", str(self.run_dir), *words[1:]]
         given: dict[str, Any] = {
@@ -98,7 +98,7 @@ class Drone:
             "env": self.environ,
             "cwd": self.place,
             "text": True,
-            "preexec_fn": as_user,
+            "preexec_fn": become_plain if ROOT and not self.root else None,
             **more,
         }
         return subprocess.Popen(**given)
