@@ -84,6 +84,15 @@ AIMS = (
     Aim("idle CPU", "idle", "cpu_percent", 0.05, " %"),
     Aim("idle wake-ups a second", "idle", "wakeups_per_s", 0.21),
     Aim("growth in the soak", "soak", "growth_mb", 0.25, " MB"),
+    *(
+        Aim(f"{words} in the stress", "stress", name, 0, "")
+        for words, name in (
+            ("exit events missing", "exits_missing"),
+            ("processes left", "orphans"),
+            ("files left", "files_left"),
+            ("descriptors left", "descriptors_left"),
+        )
+    ),
 )
 
 

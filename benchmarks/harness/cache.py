@@ -157,7 +157,9 @@ def forza_python() -> Path:
 def source_digest() -> str:
     """Name the state of forza's sources, so that a change is installed again."""
     digest = hashlib.sha256()
-    for source in sorted((REPOSITORY / "forza").rglob("*.py")):
+    for source in sorted((REPOSITORY / "forza").rglob("*.[pc]*")):
+        if source.suffix not in (".py", ".c"):
+            continue
         digest.update(str(source.relative_to(REPOSITORY)).encode())
         digest.update(source.read_bytes())
     return digest.hexdigest()
