@@ -27,11 +27,9 @@ if TYPE_CHECKING:
 _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; fi; exec sudo -n -- "$@"'
 # A stream that was cut ends like one that is complete: only the size tells.
 _PUT = """\
-umask 077 && part=$1.$$.part && trap 'rm -f -- "$part"' EXIT
-cat >"$part" || exit
-got=$(wc -c <"$part") && [ "$got" -eq "$2" ] ||
-{ echo "only $got of $2 bytes have come" >&2; exit 74; }
-mv -f -- "$part" "$1"
+trap '' PIPE; umask 077; part=$1.$$.part
+cat >"$part" && got=$(wc -c <"$part") && [ "$got" -eq "$2" ] && mv -f -- "$part" "$1" &&
+exit; rm -f -- "$part"; echo "cannot write $1: ${got:-0} of $2 bytes" >&2; exit 74
 """
 
 
