@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     # A boot, a batch of it, and how many of that batch's events have come.
     Place = tuple[bytes, int, int]
 
-# So many monitors' lives are remembered, 1 kB each at most; the one that was not heard
-# of for longest is forgotten first, and its repeats would be stored again.
+# So many monitors' lives are remembered, 0.5 kB each, 4 kB if it has as many gaps as
+# are told apart; the one that was not heard of for longest is forgotten first, and its
+# repeats would be stored again.
 _MOST_BOOTS = 10_000
 # A boot has a gap for each run of batches that its monitor dropped, and unfinished
 # batches where connections broke. Beyond this the oldest are no longer told apart.
