@@ -19,6 +19,7 @@ from benchmarks.harness.cache import BENCHMARKS, REPOSITORY, share_no_libpython
 from benchmarks.harness.delivered import section as delivery
 from benchmarks.harness.markdown import Line, provenance, trouble
 from benchmarks.harness.readme import figures, put_between_markers
+from benchmarks.harness.received import section as receivers
 from benchmarks.harness.stressed import section as stress
 from benchmarks.harness.subjects import SUBJECTS
 
@@ -30,6 +31,7 @@ SECTIONS = {
     "soak": ("Soak", sections.soak),
     "delivery_soak": ("Delivery", delivery),
     "stress": ("Starts and endings", stress),
+    "listen": ("Receivers", receivers),
 }
 RESULTS = "results.jsonl"
 KIND = ("part", "drones", "receiver")
