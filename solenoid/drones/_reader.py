@@ -48,6 +48,8 @@ class Reader:
             name: self.app(name, value, drones, members)
             for name, value in self.table("apps", document.get("apps", {})).items()
         }
+        if not drones:
+            raise InventoryError(f"{self.name} has no drones")
         chosen = self.choose("--only", list(only), drones, members)
         return Inventory(chosen, apps)
 

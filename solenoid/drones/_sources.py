@@ -27,12 +27,13 @@ def load(source: str, only: Sequence[str]) -> Inventory:
     """Do what `drones.load` does."""
     source = source.strip()
     if source.startswith("!"):
-        name, document = source, _from_command(source[1:])
+        folder, document = Path(), _from_command(source[1:])
     elif source.endswith(".toml") or "/" in source or Path(source).is_file():
-        name, document = source, _from_file(Path(source).expanduser())
+        path = Path(source).expanduser()
+        folder, document = path.parent, _from_file(path)
     else:
-        name, document = "--drones", _from_list(source)
-    return Reader(name, Path(name).parent).inventory(document, only)
+        folder, document = Path(), _from_list(source)
+    return Reader(source or "--drones", folder).inventory(document, only)
 
 
 def _from_list(source: str) -> Mapping[str, object]:
