@@ -25,10 +25,15 @@ __all__ = ("Part", "Storage", "open_storage", "redacted")
 
 GROUP = "solenoid.storage"
 _BUILT_IN = {
+    "abfs": "solenoid.storage.fsspec:FsspecStorage",
+    "az": "solenoid.storage.fsspec:FsspecStorage",
     "file": "solenoid.storage.file:FileStorage",
+    "fsspec+": "solenoid.storage.fsspec:FsspecStorage",
+    "gs": "solenoid.storage.fsspec:FsspecStorage",
     "http": "solenoid.storage.http:HttpStorage",
     "https": "solenoid.storage.http:HttpStorage",
     "s3": "solenoid.storage.s3:S3Storage",
+    "swift": "solenoid.storage.swift:SwiftStorage",
 }
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -85,6 +90,8 @@ def open_storage(url: str, options: Mapping[str, object] | None = None) -> Stora
     Raises StorageError if there is none for the scheme, or its package is missing.
     """
     scheme = scheme_of(url)
+    if scheme.startswith("fsspec+"):
+        scheme = "fsspec+"
     try:
         factory = _built_in(scheme) if scheme in _BUILT_IN else _installed(scheme)
         return factory(dict(options or {}))

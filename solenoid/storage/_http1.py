@@ -58,7 +58,7 @@ async def request(
     headers: Mapping[str, str],
     *,
     tls: ssl.SSLContext | None = None,
-    upload: Path | None = None,
+    upload: Path | bytes | None = None,
 ) -> AsyncIterator[Response]:
     """Send one request and yield its response; the connection ends with the block.
 
@@ -94,7 +94,7 @@ async def request(
 
 
 def _head(
-    method: str, url: str, headers: Mapping[str, str], upload: Path | None
+    method: str, url: str, headers: Mapping[str, str], upload: Path | bytes | None
 ) -> tuple[str, int, bytes]:
     try:
         parts = urlsplit(url)
@@ -118,14 +118,18 @@ def _head(
         words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         lines.append(f"Authorization: Basic {b64encode(words.encode()).decode()}")
     if upload is not None:
-        lines.append(f"Content-Length: {upload.stat().st_size}")
+        size = len(upload) if isinstance(upload, bytes) else upload.stat().st_size
+        lines.append(f"Content-Length: {size}")
     fixed = {"Accept-Encoding": "identity", "Connection": "close", **headers}
     lines += [f"{name}: {value}" for name, value in fixed.items()]
     return host, port, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-async def _send(writer: asyncio.StreamWriter, path: Path) -> None:
-    with await asyncio.to_thread(path.open, "rb") as file:
+async def _send(writer: asyncio.StreamWriter, upload: Path | bytes) -> None:
+    if isinstance(upload, bytes):
+        writer.write(upload)
+        return
+    with await asyncio.to_thread(upload.open, "rb") as file:
         while data := await asyncio.to_thread(file.read, _BUFFER):
             writer.write(data)
             async with asyncio.timeout(_UPLOAD_STALL):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
+_SHA256 = ("x-amz-meta-sha256", "x-goog-meta-sha256", "x-object-meta-sha256")
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_LONGEST_ANSWER = 1 << 20
 _S3_SAYS = re.compile(r"<(Code|Message)>([^<]*)</")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
@@ -54,30 +58,52 @@ class HttpStorage:
 
     @asynccontextmanager
     async def get(
-        self, url: str, *, start: int = 0, stop: int | None = None, etag: str = ""
+        self,
+        url: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        etag: str = "",
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Part]:
         """Ask for a range; a server that knows none sends everything."""
-        headers = {}
+        with_range = {}
         if start or stop is not None:
-            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
+            with_range["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
         if start and etag:
             # Unlike If-Match it is never refused: what has changed comes whole, and
             # is then known by its etag.
-            headers["If-Range"] = etag
-        async with self._follow("GET", url, headers) as response:
+            with_range["If-Range"] = etag
+        given = headers or _NOTHING
+        async with self._follow("GET", url, with_range, own=given) as response:
             if response.status != 416:
                 yield _part(response, url, etag)
                 return
         if start:
             raise ChangedError(f"{redacted(url)}: shorter than it was")
         # No byte is in range when there are none.
-        async with self._follow("GET", url, {}) as response:
+        async with self._follow("GET", url, {}, own=given) as response:
             yield _part(response, url, etag)
 
-    async def put(self, url: str, path: Path, *, sha256: str) -> None:
+    async def put(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """Send a file to a URL that is presigned for PUT, or to a WebDAV server."""
-        async with self._follow("PUT", url, {}, path) as response:
+        async with self._follow("PUT", url, {}, path, headers or _NOTHING) as response:
             await _check(response, url)
+
+    async def ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> tuple[Mapping[str, str], str]:
+        """Return the headers and the beginning of an answer, as a service gives it."""
+        async with self._follow(method, url, {}, body, headers) as response:
+            await _check(response, url)
+            return response.headers, await response.text(_LONGEST_ANSWER)
 
     async def close(self) -> None:
         """Do nothing: no connection outlives its request."""
@@ -88,15 +114,18 @@ class HttpStorage:
         method: str,
         url: str,
         headers: Mapping[str, str],
-        path: Path | None = None,
+        upload: Path | bytes | None = None,
+        own: Mapping[str, str] = _NOTHING,
     ) -> AsyncIterator[Response]:
-        """Send a request to where the redirections lead."""
+        """Send a request to where the redirections lead; `own` for this host alone."""
         at = url
         for _ in range(_MAX_REDIRECTS + 1):
             same = _host(at) == _host(url)
-            asked = {**(self._headers if same else {}), **headers}
+            asked = {**({**self._headers, **own} if same else {}), **headers}
+            if isinstance(upload, bytes) and not same:  # a password, for all we know
+                raise FetchError(f"{redacted(url)}: led to another host")
             async with request(
-                method, at, asked, tls=self._tls(at), upload=path
+                method, at, asked, tls=self._tls(at), upload=upload
             ) as response:
                 location = response.headers.get("location", "")
                 if response.status not in _REDIRECTS or not location:
@@ -136,7 +165,7 @@ def _part(response: Response, url: str, etag: str) -> Part:
     current = _etag(headers)
     if etag and current and current != etag:
         raise ChangedError(f"{redacted(url)}: changed meanwhile")
-    sha256 = headers.get("x-amz-meta-sha256") or headers.get("x-goog-meta-sha256")
+    sha256 = next(filter(None, (headers.get(name) for name in _SHA256)), None)
     found = _CONTENT_RANGE.fullmatch(headers.get("content-range", ""))
     # rclone sends a part, and says so, with status 200.
     if found is None:

@@ -249,6 +249,16 @@ def running(
     command: list[str], port: int, log: Path, env: dict[str, str] | None = None
 ) -> Iterator[None]:
     """Run a server until it listens, and then as long as the block."""
+    with begun(command, log, env) as child:
+        await_port(child, port, log)
+        yield
+
+
+@contextlib.contextmanager
+def begun(
+    command: list[str], log: Path, env: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server as long as the block."""
     with log.open("wb") as output:
         child = subprocess.Popen(
             command,
@@ -259,18 +269,22 @@ def running(
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            assert child.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-        yield
+        yield child
     finally:
         child.terminate()
         child.wait(PATIENCE)
+
+
+def await_port(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until a server listens."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        assert child.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
 
 
 def program(name: str) -> str:
