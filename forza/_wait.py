@@ -7,6 +7,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task, TimerHandle
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -33,6 +34,22 @@ async def wait(loop: AbstractEventLoop, future: Future[Any], within: float) -> b
     finally:
         timer.cancel()
     return not any(late)
+
+
+async def ready(
+    loop: AbstractEventLoop,
+    fd: int,
+    add: Callable[..., object],
+    remove: Callable[[int], object],
+    within: float,
+) -> bool:
+    """Wait until a descriptor can be read or written; say whether it can in time."""
+    waiter: Future[None] = loop.create_future()
+    add(fd, settle, waiter)
+    try:
+        return await wait(loop, waiter, within)
+    finally:
+        remove(fd)
 
 
 async def end(loop: AbstractEventLoop, task: Task[Any]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
+    from forza.listen._gate import Gate
     from forza.listen._output import Output
 else:
     import _signal as signal
@@ -35,6 +36,7 @@ EXIT_STORE = 1
 _OWNER_ONLY = 0o600
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SEE = "; try 'forza listen --help'"
+_TLS = ("--tls-cert", "--tls-key", "--tls-ca")
 _BACKLOG = 1024
 # Each connection is a descriptor; some are needed for other things.
 _MOST_CONNECTIONS = 20_000
@@ -58,11 +60,14 @@ def main(argv: Sequence[str]) -> NoReturn:
     serve(*given)
 
 
-def parse(argv: Sequence[str]) -> tuple[str, int, str, str, int] | None:
-    """Return host and port (-1: none), a unix socket's path ("": none) and mode, and
-    the URL; None if help is wanted. Raises UsageError.
+def parse(
+    argv: Sequence[str],
+) -> tuple[str, int, str, str, int, tuple[str, str, str]] | None:
+    """Return host and port (-1: none), a unix socket's path ("": none) and mode, the
+    URL, and the files for TLS; None if help is wanted. Raises UsageError.
     """
     host = url = path = mode = ""
+    tls = dict.fromkeys(_TLS, "")
     number: int | None = None
     words = list(reversed(argv))
     while words:
@@ -70,12 +75,12 @@ def parse(argv: Sequence[str]) -> tuple[str, int, str, str, int] | None:
         name, equals, value = word.partition("=")
         if word == "--help":
             return None
-        if name in ("--to", "--port", "-p", "--unix", "--mode"):
+        if name in ("--to", "--port", "-p", "--unix", "--mode", *_TLS):
             if not equals:
                 if not words:
                     raise UsageError(f"option {word} needs a value{_SEE}")
                 value = words.pop()
-            given = {"--to": url, "--unix": path, "--mode": mode}
+            given = {"--to": url, "--unix": path, "--mode": mode, **tls}
             if given.get(name, number is not None):
                 raise UsageError(f"option {name} is given twice{_SEE}")
             if name == "--to":
@@ -84,6 +89,8 @@ def parse(argv: Sequence[str]) -> tuple[str, int, str, str, int] | None:
                 path = _path(value)
             elif name == "--mode":
                 mode = _mode(value)
+            elif name in tls:
+                tls[name] = _file(name, value)
             else:
                 number = _port(value)
         elif word.startswith("-"):
@@ -99,8 +106,22 @@ def parse(argv: Sequence[str]) -> tuple[str, int, str, str, int] | None:
         raise UsageError(f"option --mode is for a file that --unix names{_SEE}")
     if number is None:
         number = -1 if path else DEFAULT_PORT
+    cert, key, ca = tls.values()
+    if (key or ca) and not cert:
+        raise UsageError(
+            f"option --tls-{'key' if key else 'ca'} needs --tls-cert{_SEE}"
+        )
+    if cert and number < 0:
+        raise UsageError(f"option --tls-cert is for a port, not for --unix{_SEE}")
     permissions = int(mode, 8) if mode else _OWNER_ONLY
-    return host or DEFAULT_HOST, number, url or "stdout:", path, permissions
+    files = cert, key or cert, ca
+    return host or DEFAULT_HOST, number, url or "stdout:", path, permissions, files
+
+
+def _file(name: str, text: str) -> str:
+    if not text or "\0" in text:
+        raise UsageError(f"option {name} must be a file, not '{text}'{_SEE}")
+    return text
 
 
 def _path(text: str) -> str:
@@ -128,7 +149,9 @@ def _checked(url: str) -> str:
     return url
 
 
-def serve(host: str, number: int, url: str, path: str, mode: int) -> NoReturn:
+def serve(
+    host: str, number: int, url: str, path: str, mode: int, tls: tuple[str, str, str]
+) -> NoReturn:
     """Listen until a signal says to stop; leave with a status."""
     from forza._program import load_runtime, say
     from forza._start import open_stdio
@@ -137,6 +160,7 @@ def serve(host: str, number: int, url: str, path: str, mode: int) -> NoReturn:
     # They wait until the loop runs, which would not hear them before.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     listeners: list[socket] = []
+    gate = None
     try:
         if number >= 0:
             listeners += listen(host, number)
@@ -146,13 +170,17 @@ def serve(host: str, number: int, url: str, path: str, mode: int) -> NoReturn:
             listeners.append(UnixListener(path, mode, _BACKLOG))
         make_loop, _ = load_runtime()
         loop = make_loop()
+        if tls[0]:
+            from forza.listen._gate import Gate
+
+            gate = Gate(loop, *tls, say)
         output = open_output(loop, url)
     except ForzaError as error:
         for listener in listeners:
             listener.close()
         say(str(error))
         os._exit(EXIT_SETUP)
-    _run(loop, listeners, output)
+    _run(loop, listeners, output, gate)
 
 
 def listen(host: str, number: int) -> list[socket]:
@@ -200,7 +228,12 @@ def open_output(loop: AbstractEventLoop, url: str) -> Output:
     return Output(loop, "stdout", fd, say, write, render)
 
 
-def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> NoReturn:
+def _run(
+    loop: AbstractEventLoop,
+    listeners: list[socket],
+    output: Output,
+    gate: Gate | None,
+) -> NoReturn:
     from forza._program import say, say_trouble
     from forza.listen._server import Server
 
@@ -212,12 +245,14 @@ def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> No
 
     loop.set_exception_handler(say_trouble)
     most = _raise_limit() - _SPARE_DESCRIPTORS
-    server = Server(loop, listeners, output, most, closed)
+    server = Server(loop, listeners, output, most, closed, gate)
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, server.stop)
     reopen = getattr(output, "reopen", server.stop)
     loop.add_signal_handler(signal.SIGHUP, reopen)
-    shown = " and ".join(dict.fromkeys(map(_shown, listeners)))
+    shown = " and ".join(
+        dict.fromkeys(_shown(listener, gate is not None) for listener in listeners)
+    )
     loop.call_soon(say, f"listening on {shown}, events go to {output.name}")
     loop.call_soon(signal.pthread_sigmask, signal.SIG_UNBLOCK, _SIGNALS)
     loop.run_forever()
@@ -232,6 +267,7 @@ def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> No
         "repeated": server.repeats,
         "not of forza": server.foreign,
         "cut off": server.torn,
+        "not let in": gate.refused if gate is not None else 0,
     }
     say(
         ", ".join(
@@ -243,12 +279,13 @@ def _run(loop: AbstractEventLoop, listeners: list[socket], output: Output) -> No
     os._exit(EXIT_STORE if error is not None else 0)
 
 
-def _shown(listener: socket) -> str:
+def _shown(listener: socket, by_tls: bool) -> str:
     path = getattr(listener, "path", "")
     if path:
         return f"unix:{path}"
     host, number = listener.getsockname()[:2]
-    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+    shown = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+    return f"{shown} (TLS)" if by_tls else shown
 
 
 def _raise_limit() -> int:

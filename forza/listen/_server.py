@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable
 
+    from forza._secured import Secured
     from forza.listen._boots import Place
+    from forza.listen._gate import Gate
     from forza.listen._output import Output
 
 GREETING = b'{"forza":"listen","version":1}\n'
@@ -57,7 +59,7 @@ class Connection:
 
     __slots__ = ("acked", "due", "ended", "reply", "sifter", "sock", "tail")
 
-    def __init__(self, sock: socket, boots: Boots) -> None:
+    def __init__(self, sock: socket | Secured, boots: Boots) -> None:
         self.sock = sock
         self.sifter = Sifter(boots)
         self.tail = bytearray()
@@ -80,12 +82,14 @@ class Server:
         output: Output,
         most: int,
         closed_cb: Callable[[OSError | None], object],
+        gate: Gate | None = None,
     ) -> None:
         self.stored = self.repeats = self.foreign = self.torn = self.refused = 0
         self._loop = loop
         self._listeners = listeners
         self._output = output
         self._most = most
+        self._gate = gate
         self._closed_cb: Callable[[OSError | None], object] | None = closed_cb
         # The one that has been silent for longest comes first.
         self._connections: dict[int, Connection] = {}
@@ -105,7 +109,8 @@ class Server:
     @property
     def connections(self) -> int:
         """How many clients there are."""
-        return len(self._connections)
+        waiting = self._gate.waiting if self._gate is not None else 0
+        return len(self._connections) + waiting
 
     def stop(self) -> None:
         """Take what has arrived, store it, acknowledge it, and leave."""
@@ -140,16 +145,30 @@ class Server:
                 return
             sock = socket(fileno=fd)
             sock.setblocking(False)
+            if self.connections >= self._most:
+                self._make_room()
             if listener.family != AF_UNIX:
                 sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
                 sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, _KEEPALIVE_IDLE)
-            if len(self._connections) >= self._most:
-                self._make_room()
-            connection = Connection(sock, self._output.boots)
-            self._connections[fd] = connection
-            self._say(connection)
-            if not self._output.busy and fd in self._connections:
-                self._loop.add_reader(fd, self._readable, connection)
+                if self._gate is not None:
+                    self._gate.admit(sock, self._let_in)
+                    continue
+            self._enter(sock)
+
+    def _let_in(self, secured: Secured) -> None:
+        self._enter(secured)
+        if connection := self._connections.get(secured.fileno()):
+            # What has come with the handshake, which no reader would be told of.
+            self._read(connection)
+
+    def _enter(self, sock: socket | Secured) -> None:
+        """Greet a client, and begin to hear it."""
+        fd = sock.fileno()
+        connection = Connection(sock, self._output.boots)
+        self._connections[fd] = connection
+        self._say(connection)
+        if not self._output.busy and fd in self._connections:
+            self._loop.add_reader(fd, self._readable, connection)
 
     def _listen(self, listener: socket) -> None:
         if not self._stopping:
@@ -157,6 +176,9 @@ class Server:
 
     def _make_room(self) -> None:
         """Close the connection that has been silent for longest."""
+        if self._gate is not None and self._gate.turn_away():
+            self.refused += 1
+            return
         for connection in self._connections.values():
             self.refused += 1
             self._drop(connection)
@@ -336,6 +358,9 @@ class Server:
             self._loop.remove_reader(listener.fileno())
             listener.close()
         self._listeners = []
+        if self._gate is not None:
+            while self._gate.turn_away():
+                pass
 
     def _close(self, error: OSError | None) -> None:
         closed_cb, self._closed_cb = self._closed_cb, None

@@ -21,7 +21,7 @@ from _socket import (
 )
 from errno import ECONNREFUSED, EINPROGRESS, ETIMEDOUT
 
-from forza._wait import end, settle, wait
+from forza._wait import end, ready, settle, wait
 from forza.sinks._names import resolve
 
 TYPE_CHECKING = False
@@ -138,25 +138,10 @@ async def _connect(loop: AbstractEventLoop, family: int, address: Any) -> socket
 
 async def _connected(loop: AbstractEventLoop, sock: socket) -> int:
     """Wait until a connection is made, or has failed; return 0, or why it has."""
-    if not await ready(loop, sock.fileno(), loop.add_writer, loop.remove_writer):
+    ways = loop.add_writer, loop.remove_writer
+    if not await ready(loop, sock.fileno(), *ways, _CONNECT_TIMEOUT):
         return ETIMEDOUT
     return sock.getsockopt(SOL_SOCKET, SO_ERROR)
-
-
-async def ready(
-    loop: AbstractEventLoop,
-    fd: int,
-    add: Callable[..., object],
-    remove: Callable[[int], object],
-    within: float | None = None,
-) -> bool:
-    """Wait until a descriptor can be read or written: not for ever."""
-    waiter: Future[None] = loop.create_future()
-    add(fd, settle, waiter)
-    try:
-        return await wait(loop, waiter, _CONNECT_TIMEOUT if within is None else within)
-    finally:
-        remove(fd)
 
 
 def join(host: str, port: int) -> str:

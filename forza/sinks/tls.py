@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from forza._monitor import Monitor
     from forza.sinks._buffer import Queue
     from forza.sinks._client import Attempt, Link, Say
-    from forza.sinks._secure import Credentials
+    from forza.sinks._credentials import Credentials
 
 _OPTIONS = ("ca", "cert", "key", "name")
 
@@ -45,7 +45,7 @@ def credentials(url: str) -> Credentials:
 
     Raises SinkError if a file that the URL names is of no use.
     """
-    from forza.sinks._secure import Credentials
+    from forza.sinks._credentials import Credentials
 
     found = Credentials(parse(url)[1])
     try:

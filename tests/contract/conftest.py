@@ -18,6 +18,7 @@ import orjson
 import pytest
 
 from forza import _native
+from tests.certificates import Certificates
 from tests.conftest import PATIENCE, ROOT
 
 if TYPE_CHECKING:
@@ -183,3 +184,9 @@ def lean_forza() -> Iterator[Forza]:
     program = Forza("lean")
     yield program
     program.close()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of every kind."""
+    return Certificates(tmp_path_factory.mktemp("certificates"))

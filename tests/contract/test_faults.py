@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from tests.certificates import Certificates
     from tests.contract.conftest import Forza
 
 
@@ -39,15 +40,20 @@ def whole(data: bytes) -> list[bytes]:
 class Chain:
     """App, forza, proxy, receiver, file."""
 
-    def __init__(self, forza: Forza, folder: Path, way: str) -> None:
+    def __init__(
+        self, forza: Forza, folder: Path, way: str, certificates: Certificates
+    ) -> None:
         self.forza = forza
         self.folder = folder
         self.path = folder / "events"
         self.spool = folder / "spool"
-        self.listener = Listener(forza, "--to", f"file:{self.path}")
+        tls = ("--tls-cert", str(certificates.good)) if "tls" in way else ()
+        self.listener = Listener(forza, "--to", f"file:{self.path}", *tls)
         socket = folder / "socket" if "unix" in way else None
         self.proxy = Proxy(self.listener.port, socket)
         to = f"unix:{socket}" if socket else f"tcp:127.0.0.1:{self.proxy.port}"
+        if tls:
+            to = f"tls:127.0.0.1:{self.proxy.port}?ca={certificates.ca}"
         self.args = ("--to", to, "--flush-timeout", PATIENCE + STALL)
         self.held = ("--spool", self.spool) if "spool" in way else ("--buffer", "64M")
 
@@ -106,13 +112,16 @@ class Chain:
         self.proxy.close()
 
 
-@pytest.fixture(params=["tcp", "tcp spool", "unix", "unix spool"])
+@pytest.fixture(params=["tcp", "tcp spool", "tls", "tls spool", "unix", "unix spool"])
 def chain(
-    request: pytest.FixtureRequest, lean_forza: Forza, tmp_path: Path
+    request: pytest.FixtureRequest,
+    lean_forza: Forza,
+    tmp_path: Path,
+    certificates: Certificates,
 ) -> Iterator[Chain]:
     """A chain whose receiver runs; what the sink has not delivered is in memory, or in
     a spool."""
-    chain = Chain(lean_forza, tmp_path, request.param)
+    chain = Chain(lean_forza, tmp_path, request.param, certificates)
     yield chain
     chain.close()
 
@@ -184,13 +193,13 @@ def test_receiver_killed(chain: Chain) -> None:
     chain.finish(program)
 
 
-@pytest.mark.parametrize("way", ["tcp", "unix"])
+@pytest.mark.parametrize("way", ["tcp", "tls", "unix"])
 def test_stall_that_fills_every_buffer(
-    lean_forza: Forza, tmp_path: Path, way: str
+    lean_forza: Forza, tmp_path: Path, way: str, certificates: Certificates
 ) -> None:
     """A receiver that is there and takes nothing for long: the app goes on, and what is
     missing in the end was counted."""
-    chain = Chain(lean_forza, tmp_path, way)
+    chain = Chain(lean_forza, tmp_path, way, certificates)
     try:
         only = ("--plugin", "logs", "--plugin", "process", "--buffer", "512K")
         program = chain.start(*only)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -38,7 +39,9 @@ class Listener:
         self.said = ""
         self.read_until("listening on ")
         self.read_until("\n")
-        self.port = int(self.said.split("listening on 127.0.0.1:")[1].split(",")[0])
+        found = re.search(r"listening on 127\.0\.0\.1:(\d+)", self.said)
+        assert found
+        self.port = int(found[1])
 
     def read_until(self, text: str) -> None:
         """Read what it says on stderr until `text` comes."""

@@ -16,20 +16,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.certificates import Certificates, TlsServer
+from tests.certificates import TlsServer
 from tests.conftest import CHILDREN, PATIENCE, Connection, MetricsServer
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
+    from tests.certificates import Certificates
     from tests.contract.conftest import Forza
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Certificates of every kind."""
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
@@ -289,7 +284,7 @@ def answering(words: bytes) -> socket.socket:
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "it does not speak TLS"),
         (b'{"forza":"listen","version":1}\n', "it does not speak TLS"),
         (b"\x15\x03\x03\x00\x02\x02\x28", "it says 'handshake failure'"),
-        (b"\x16", "closed by the server"),
+        (b"\x16", "closed by the other side"),
     ],
 )
 def test_no_tls(

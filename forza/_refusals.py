@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Say in plain words why a server is not trusted, or does not trust us."""
+"""Say in plain words why a server or a client is not trusted, or does not trust us."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _NO_TLS = {
     "UNEXPECTED_MESSAGE",
     "UNEXPECTED_RECORD",
 }
-_WANTS_ONE = {"TLSV13_ALERT_CERTIFICATE_REQUIRED", "PEER_DID_NOT_RETURN_A_CERTIFICATE"}
+_OLD = {"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"}
+ENDS = {"SSLEOFError", "SSLZeroReturnError"}
 _OF_OURS = {
     "TLSV1_ALERT_UNKNOWN_CA": "it does not know who has signed it",
     "TLSV1_ALERT_ACCESS_DENIED": "access denied",
@@ -33,27 +34,24 @@ _OF_OURS = {
 }
 
 
-def is_unknown(error: BaseException) -> bool:
-    """Say whether the server's certificate is signed by none that we trust."""
-    return getattr(error, "verify_code", None) in _UNKNOWN
-
-
-def is_end(error: SSLError) -> bool:
-    """Say whether the connection has ended, in order or by being cut."""
-    return type(error).__name__ in ("SSLEOFError", "SSLZeroReturnError")
-
-
 def reason(error: SSLError, server: str) -> str:
-    """Return why a connection cannot be had or used."""
+    """Return what is wrong with the other side, or with us in its eyes.
+
+    It has the name `server`, or is a client.
+    """
     code = getattr(error, "verify_code", None)
     if code is not None:
         return f"its certificate {_verification(error, code, server)}"  # type: ignore[arg-type]
     why = error.reason or ""
-    if is_end(error):
-        return "closed by the server"
+    if type(error).__name__ in ENDS:
+        return "closed by the other side"
     if why in _NO_TLS:
         return "it does not speak TLS"
-    if why in _WANTS_ONE:
+    if why in _OLD:
+        return "it speaks no version of TLS that is safe"
+    if why == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "it shows no certificate"
+    if why == "TLSV13_ALERT_CERTIFICATE_REQUIRED":
         return "it wants a certificate of ours: name it, as ?cert=FILE&key=FILE"
     if why in _OF_OURS:
         return f"it refuses our certificate: {_OF_OURS[why]}"
@@ -63,6 +61,7 @@ def reason(error: SSLError, server: str) -> str:
 
 
 def _verification(error: SSLCertVerificationError, code: int, server: str) -> str:
+    hint = ": name {}, as ?ca=FILE" if server else ""
     if code in _WRONG_NAME:
         return f"is not for '{server}'"
     if code == _EXPIRED:
@@ -70,7 +69,7 @@ def _verification(error: SSLCertVerificationError, code: int, server: str) -> st
     if code == _NOT_YET:
         return "is not valid yet"
     if code == _SELF_SIGNED:
-        return "is signed by itself: name it, as ?ca=FILE, to trust it"
+        return f"is signed by itself{hint.format('it')}"
     if code in _UNKNOWN:
-        return "is signed by nobody we trust: name who has, as ?ca=FILE"
+        return f"is signed by nobody we trust{hint.format('who has')}"
     return f"is not good: {error.verify_message.lower()}"
