@@ -18,6 +18,8 @@ examples:
                                                 and never more than ten of 100 MB
   forza listen --unix /run/events.sock --mode 660
                                                 from this machine, user and group only
+  forza listen 0.0.0.0:1337 --tls-cert server.pem --tls-ca drones.pem
+                                                encrypted, from known drones only
   forza -h 127.0.0.1 -p 1337 -- node app.js     what sends them
 
 options:
@@ -28,6 +30,9 @@ options:
                             port unless one is given; @NAME is an abstract one. What
                             a dead receiver has left there is replaced
       --mode OCTAL          who may connect to PATH (default 600: its owner)
+      --tls-cert FILE       speak TLS on the port: our certificate, and its key unless
+      --tls-key FILE        that is in this file (forza --to tls:HOST:PORT)
+      --tls-ca FILE         let in only whom an authority in FILE has signed
       --to URL              file:PATH[?max=BYTES&keep=N] or stdout: (default, readable
                             on a terminal, else JSON). With max, a full file becomes
                             PATH.1, and so on up to PATH.N (default 5)

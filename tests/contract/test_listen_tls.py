@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import ssl
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import orjson
 import pytest
 
 from forza._event import Encoder
-from tests.conftest import CHILDREN, PATIENCE
+from tests.conftest import CHILDREN, PATIENCE, ROOT
 from tests.contract.test_listen import Client, Listener, batch, soon
 
 if TYPE_CHECKING:
@@ -231,6 +232,25 @@ def test_beside_a_unix_socket(
     assert lean_forza.run("--to", to[where], "--", "echo", 1).status == 0
     assert '"description":"1\\n"' in path.read_text()
     listener.stop()
+
+
+def test_the_recipe(lean_forza: Forza, tmp_path: Path) -> None:
+    """The commands in the documentation make what they say."""
+    text = (ROOT / "docs" / "listen.md").read_text()
+    begin = text.index("    openssl req -x509")
+    end = text.index("    forza listen --tls-cert server.pem", begin)
+    recipe = text[begin:end]
+    subprocess.run(
+        ["sh", "-e", "-c", recipe], cwd=tmp_path, check=True, capture_output=True
+    )
+    listener = Listener(
+        lean_forza,
+        *("--tls-cert", str(tmp_path / "server.pem")),
+        *("--tls-ca", str(tmp_path / "ca.pem")),
+    )
+    to = f"tls:localhost:{listener.port}?ca={tmp_path}/ca.pem&cert={tmp_path}/drone.pem"
+    assert lean_forza.run("--to", to, "--", "true").status == 0
+    assert "0 stored" not in listener.stop()
 
 
 def test_a_million_lines(
