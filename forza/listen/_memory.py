@@ -67,8 +67,8 @@ def save(path: str, text: bytes) -> None:
         pass
 
 
-def recall(path: str) -> Boots:
-    """Return which events the file has, and end its last line if that was cut off.
+def recall(path: str) -> tuple[Boots, bytes]:
+    """Return which events the file has, and what should end its last line.
 
     Raises SinkError if there is a file that can't be read.
     """
@@ -79,21 +79,16 @@ def recall(path: str) -> Boots:
         if noted and parts:
             boots.load(noted["boots"])
         sifter = Sifter(boots, stored=True)
-        tail = b""
+        tail = end = b""
         for name, offset in parts or _last_part(path):
             tail = _read(name, offset, sifter)
         if tail:
             end = b"\n" if _is_whole(tail) else b" \n"
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            try:
-                os.write(fd, end)
-            finally:
-                os.close(fd)
             sifter.sift(tail + end)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SinkError(f"cannot read {path}: {reason}") from error
-    return boots
+    return boots, end
 
 
 def _load(path: str) -> dict[str, Any]:

@@ -121,15 +121,15 @@ class FileOutput(Output):
         keep: int,
         say: Callable[[str], object],
     ) -> None:
-        boots = Boots()
+        boots, end = Boots(), None
         if os.path.isfile(path):
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 _lock(fd, path)  # before the end of its last line is looked at
-                boots = recall(path)
+                boots, end = recall(path)
             finally:
                 os.close(fd)
-        self._file = LogFile(path, most, keep, say, durable=True)
+        self._file = LogFile(path, most, keep, say, durable=True, end=end)
         super().__init__(loop, path, self._file.fd, say, self._file.write)
         self.boots = boots
         self._unnoted = _NOTE_EVERY_BYTES  # what was recalled is worth a note

@@ -27,6 +27,7 @@ class LogFile:
     line that would make it larger than that. If somebody renames or removes it, it is
     made anew within a second of writing. The descriptor's number stays the same. No
     line is divided between two files. `durable` files are synced before they are left.
+    A last line that was cut off is ended, by `end` if the caller knows a better one.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class LogFile:
         "_keep",
         "_looked_at",
         "_most",
+        "_owed",
         "_regular",
         "_said",
         "_say",
@@ -51,6 +53,7 @@ class LogFile:
         say: Callable[[str], object],
         *,
         durable: bool = False,
+        end: bytes | None = None,
     ) -> None:
         self.path = path
         self.turns = 0
@@ -63,6 +66,19 @@ class LogFile:
         self._looked_at = monotonic()
         self.fd = open_append(path)
         self._regular = S_ISREG(os.fstat(self.fd).st_mode)
+        self._owe(_missing_end(path, self.fd) if end is None else end)
+
+    def _owe(self, end: bytes) -> None:
+        """End a line that was cut off: now, or before anything else is written."""
+        self._owed = end
+        try:
+            self._pay()
+        except OSError:  # a full disk
+            pass
+
+    def _pay(self) -> None:
+        if self._owed:
+            self._owed = self._owed[os.write(self.fd, self._owed) :]
 
     @property
     def regular(self) -> bool:
@@ -75,7 +91,8 @@ class LogFile:
             return os.write(fd, data)
         view, done = memoryview(data), 0
         try:
-            while done < len(view):
+            self._pay()
+            while done < len(view) and not self._owed:
                 piece = self._fitting(view[done:])
                 written = os.write(self.fd, piece)
                 done += written
@@ -122,6 +139,7 @@ class LogFile:
             os.fsync(self.fd)
         os.dup2(fd, self.fd, inheritable=False)
         os.close(fd)
+        self._owe(_missing_end(self.path, self.fd))
         self.turns += 1
         if self._durable:
             sync_folder(self.path)
@@ -178,36 +196,28 @@ def check_append(path: str) -> None:
 
 
 def open_append(path: str, mode: int = 0o644) -> int:
-    """Open a file, made if it is not there, and end a line that was cut off.
-
-    Raises SinkError.
-    """
+    """Open a file, made if it is not there. Raises SinkError."""
     try:
-        fd = os.open(path, _FLAGS, mode)
+        return os.open(path, _FLAGS, mode)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SinkError(f"cannot write to {path}: {reason}") from error
-    try:
-        if is_torn(path, fd):
-            os.write(fd, b"\n")
-    except OSError:  # a full disk: the sink will find out
-        pass
-    return fd
 
 
-def is_torn(path: str, fd: int) -> bool:
-    """Say whether a file's last line has no end: its writer was killed, perhaps."""
+def _missing_end(path: str, fd: int) -> bytes:
+    """Return the end of the last line that is missing, if its writer was killed."""
     found = os.fstat(fd)
     if not S_ISREG(found.st_mode) or not found.st_size:
-        return False
+        return b""
     try:
         reader = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # ours to write, not to read
-        return False
+        return b""
     try:
-        return os.pread(reader, 1, found.st_size - 1) != b"\n"
+        last = os.pread(reader, 1, found.st_size - 1)
     finally:
         os.close(reader)
+    return b"" if last == b"\n" else b"\n"
 
 
 def sync_folder(path: str) -> None:

@@ -133,6 +133,29 @@ def test_cut_off(tmp_path: Path, text: bytes) -> None:
     log.close()
 
 
+def test_cut_off_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end that there was no room for comes before anything else that is written."""
+    path = tmp_path / "log"
+    path.write_bytes(b"torn")
+    real, room = os.write, [0, 1, 1, 100]
+
+    def write(fd: int, data: bytes) -> int:
+        if not (left := room.pop(0)):
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return real(fd, data[:left])
+
+    monkeypatch.setattr(os, "write", write)
+    log = LogFile(str(path), 0, 5, print, end=b" \n")
+    assert log.write(log.fd, b"next\n") == 0
+    assert path.read_bytes() == b"torn "
+    assert log.write(log.fd, b"next\n") == 5
+    assert path.read_bytes() == b"torn \nnext\n"
+    monkeypatch.undo()
+    log.close()
+
+
 def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of which a part was written is finished before the file is changed."""
     room = [50]
