@@ -21,6 +21,7 @@ from solenoid._package import read_package
 from solenoid._record import Record, records, write_record
 from solenoid._releases import remove_tree
 from solenoid._report import Silence
+from solenoid._target import sweep as sweep_parts
 from solenoid._unpack import Limits, unpack
 from solenoid.storage import redacted
 
@@ -115,6 +116,7 @@ def sweep(run_dir: RunDir) -> None:
         if path.is_dir() and not path.is_symlink() and path.name not in known:
             with suppress(OSError):  # the next one tries again
                 remove_tree(path)
+    sweep_parts(run_dir.releases, ".*.part")
 
 
 def node_of(engines: Mapping[str, Path], path: str | None = None) -> Path | None:
