@@ -414,6 +414,34 @@ def test_exec_that_hangs(forza: Forza, server: MetricsServer, tmp_path: Path) ->
     assert only_start(server)["meta"]["reason"] == "exit"
 
 
+def test_exec_is_tried_anew(
+    lean_forza: Forza, server: MetricsServer, tmp_path: Path
+) -> None:
+    """A command that takes too long is killed, with all of its group, and tried anew;
+    the time-out of the start does not wait for it."""
+    runs = tmp_path / "runs"
+    check = f"exec=echo $$ >> {runs}; test $(wc -l < {runs}) = 2 || sleep 1000"
+    program = lean_forza.start(
+        *("-h", server.address, "--start-timeout", 0.5, "--ready", check),
+        *("--", *WAITS),
+        stdin=subprocess.PIPE,
+    )
+    (event,) = server.wait_for(START)
+    assert (event["metric"], event["meta"]["reason"]) == (0, "timeout")
+    lean_forza.wait(program)
+    runs.unlink(missing_ok=True)
+    program = lean_forza.start(
+        *("-h", server.address, "--start-timeout", 1000, "--ready", check),
+        *("--", *WAITS),
+        stdin=subprocess.PIPE,
+    )
+    good = server.wait_for(START, 2)[1]
+    assert (good["metric"], good["meta"]["ready"]) == (1, "exec")
+    hung, _ = runs.read_text().split()
+    assert not os.path.exists(f"/proc/{hung}")
+    lean_forza.wait(program)
+
+
 def test_first_of_several(forza: Forza, server: MetricsServer) -> None:
     """Of several signs the first counts, and there is but one start."""
     script = "echo now; read -r _; echo >&3; read -r _"

@@ -39,6 +39,8 @@ KINDS = {
     "node": 2,
     "c": 2,
 }
+# Those that test_matrix.py does not have.
+OTHERS = ("holds", "sh", "node", "c")
 Stamp = tuple[int, str]
 
 
@@ -121,7 +123,8 @@ def grown(
 
 
 @guarded
-@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "KILL"])
+@pytest.mark.parametrize("app", OTHERS, indirect=True)
+@pytest.mark.parametrize("name", ["TERM", "KILL"])
 def test_monitor(
     lean_forza: Forza,
     server: MetricsServer,
@@ -145,6 +148,7 @@ def test_monitor(
 
 
 @guarded
+@pytest.mark.parametrize("app", OTHERS, indirect=True)
 @pytest.mark.parametrize("victims", ["keeper", "both"])
 def test_keeper(
     lean_forza: Forza,
@@ -243,13 +247,10 @@ def test_orphans_of_others_are_spared(lean_forza: Forza, server: MetricsServer) 
     assert len(left) == 2
 
 
-@pytest.mark.parametrize("kind", ["double_forks", "sessions", "holds"])
 @pytest.mark.parametrize("name", ["TERM", "INT"])
-def test_without_guard(
-    lean_forza: Forza, server: MetricsServer, kind: str, name: str
-) -> None:
+def test_without_guard(lean_forza: Forza, server: MetricsServer, name: str) -> None:
     """Where there was no compiler, an orderly end leaves nothing either."""
-    command = (sys.executable, "-S", CHILDREN / "tree.py", kind)
+    command = (sys.executable, "-S", CHILDREN / "tree.py", "holds")
     program = lean_forza.start(
         *("--grace", 0.2, "-h", server.address, "--", *command),
         env={"FORZA_NATIVE": "no"},

@@ -71,6 +71,34 @@ def test_every_signal(monkeypatch: pytest.MonkeyPatch, native: str) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("native", ["", "no"])
+@pytest.mark.parametrize(
+    ("name", "most"), [("ABRT", "unlimited"), ("SEGV", "unlimited"), ("ABRT", "0")]
+)
+def test_core(
+    lean_forza: Forza, tmp_path: Path, native: str, name: str, most: str
+) -> None:
+    """The exit event says that there is a core if, and only if, there is one."""
+    script = f"import os; os.kill(os.getpid(), {int(signal.Signals[f'SIG{name}'])})"
+    app = sys.executable, "-S", "-c", script
+    # What the kernel does with cores here it says itself: a pipe may lack its reader.
+    limit = f"ulimit -c {most} && cd {tmp_path} && exec"
+    pid = os.spawnvp(os.P_NOWAIT, "sh", ["sh", "-c", f'{limit} "$@"', "sh", *app])
+    dumps = os.WCOREDUMP(os.waitpid(pid, 0)[1])
+    if most != "0" and not dumps:
+        pytest.skip("this kernel writes no cores")
+    ended = lean_forza.run(
+        *("--core", most, "--cwd", tmp_path, "--", *app), env={"FORZA_NATIVE": native}
+    )
+    last = ended.events[-1]["meta"]
+    assert (last["signal"], last["reason"]) == (f"SIG{name}", f"signal:{name}")
+    assert last.get("core", False) == dumps
+    # Where cores are plain files, here it is.
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if "/" not in pattern and "|" not in pattern:
+        assert any(map(Path.is_file, tmp_path.glob("core*"))) == dumps
+
+
 @as_root
 def test_user_and_folder(lean_forza: Forza) -> None:
     """What is in the way of an app that never ran has a status of its own."""
