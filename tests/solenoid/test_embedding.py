@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""solenoid inside another program: the example, and the steps one by one."""
+"""What embeds solenoid: the example, and the steps one by one."""
 
 from __future__ import annotations
 
