@@ -12,6 +12,7 @@ nobody above has them for others to read. `-` leaves the environment as it is.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import resource
@@ -21,6 +22,10 @@ from typing import Literal
 
 from solenoid import _landlock
 from solenoid._privilege import DAC_READ_SEARCH
+
+# Files in the folder of ENVIRON: the first has the path of the state file of the keeper
+# whose end the app is to wait for; it becomes the second once that is done.
+AFTER, WAITING = "after", "waiting"
 
 Level = Literal["strict", "default", "off"]
 LEVELS: tuple[Level, ...] = ("strict", "default", "off")
@@ -171,6 +176,33 @@ def _environ(path: str) -> dict[str, str]:
     return found
 
 
+def _take_turns(environ: str) -> None:
+    """Wait until the release before has ended, if we are told to, this once.
+
+    Its keeper holds a lock until then, so that there is no moment when neither this app
+    nor that one is on its way, whoever else is killed.
+    """
+    folder = os.path.dirname(environ)
+    try:
+        with open(f"{folder}/{AFTER}", encoding="utf-8") as file:
+            state = file.read()
+        os.rename(f"{folder}/{AFTER}", f"{folder}/{WAITING}")
+    except FileNotFoundError:
+        return
+    while True:
+        try:
+            held = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH)
+            # If it was replaced, the lock has moved on to the new one.
+            if os.path.samestat(os.fstat(held), os.stat(state)):
+                return
+        finally:
+            os.close(held)
+
+
 def main() -> None:
     """Become the app, or say why not: 125, or 126 and 127 as a shell would."""
     policy, path, words = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -178,6 +210,8 @@ def main() -> None:
     os.closerange(_IPC_FD + 1, 1 << 20 if most == resource.RLIM_INFINITY else most)
     try:
         environ = _environ(path)
+        if path != "-":
+            _take_turns(path)
         confine(_policy(policy))
     except (OSError, ValueError, KeyError) as error:
         print(f"solenoid: cannot confine the app: {error}", file=sys.stderr)  # noqa: T201

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solenoid import _privilege
-from solenoid._confine import Policy
+from solenoid._confine import AFTER, WAITING, Policy
 from solenoid._errors import LaunchError, StartError
 from solenoid._keeper import Keeper, read_state
 from solenoid._reach import barrier, unreachable
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 # What forza itself takes at most beyond the app's own time.
 _SLACK = 10.0
-_TICK = 0.2
-_LINE_MOST = 1 << 20
+_TICK, _SOON = 0.2, 0.02
 _TAIL = 8192
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Events are kept here too, so that an app's last words are to be had on the spot.
@@ -93,8 +92,12 @@ class Launch:
         """Return how long its end may take before it is SIGKILL."""
         return self.grace + self.flush + 2.0
 
-    def command(self, release: Path, ready: int) -> list[str]:
-        """Return the words that start the keeper."""
+    def command(self, release: Path, ready: int, late: float = 0.0) -> list[str]:
+        """Return the words that start the keeper.
+
+        The app's time may begin so much later than forza's.
+        """
+        timeout = self.start_timeout + late
         app = [
             *self.policy.words(environ=str(release / self.environ)),
             *self.words,
@@ -107,7 +110,7 @@ class Launch:
             *("--", "forza", *self.forza),
             *("--to", f"file:{release / EVENTS}?{_EVENTS}"),
             *("--start-log", str(release / START_LOG)),
-            *("--start-timeout", str(self.start_timeout)),
+            *("--start-timeout", str(timeout)),
             *("--stable", str(self.stable)),
             *("--grace", str(self.grace)),
             *("--flush-timeout", str(self.flush)),
@@ -126,46 +129,112 @@ class Launched:
     event: dict[str, Any]
 
 
-def launch(
-    release: Path,
-    how: Launch,
-    told: Report,
-    interrupted: Callable[[], bool] = lambda: False,
-) -> Launched:
-    """Start a release, and wait until forza says that it has started.
+class Attempt:
+    """A release that is being started: its keeper, and the pipe for forza's word."""
 
-    Raises LaunchError, StartError; nothing of it runs then. `interrupted` is asked now
-    and then whether to give up.
-    """
-    keep = _look_ahead(release, how, told)
-    receiving, sending = os.pipe()
-    try:
+    def __init__(
+        self,
+        release: Path,
+        how: Launch,
+        lent: bool,
+        after: Path | None = None,
+        patience: float = 0.0,
+    ) -> None:
+        """Start the keeper; `lent` is what `look_ahead` has said.
+
+        With `after`, another keeper's state file, the app itself waits until that one
+        has ended, which may take `patience` seconds: `wait_due` returns when all the
+        rest is there. Raises LaunchError.
+        """
+        self.release, self.how = release, how
+        self._after = after
+        self._data = b""
+        self._clear()
+        if after is not None:
+            (release / AFTER).write_text(str(after))
+        self._receiving, sending = os.pipe()
         try:
-            pid = _detach(release, how, sending, keep)
+            late = patience + _SLACK if after is not None else 0.0
+            self.pid = _detach(release, how, sending, lent, late)
+        except BaseException:
+            os.close(self._receiving)
+            self._clear()
+            raise
         finally:
             os.close(sending)
-        keeper = Keeper.of(release / STATE, pid)
-        line = _line(receiving, keeper, how.start_timeout + how.stable, interrupted)
-    finally:
-        os.close(receiving)
-    try:
-        event = json.loads(line) if line else None
-    except ValueError:
-        event = None
-    if event is not None and event.get("metric") == 1:
-        if keeper is not None:
-            keeper.close()
-        return Launched(pid, event)
-    if keeper is not None:
-        with keeper:
-            keeper.stop(how.patience)
-    if interrupted():
-        raise LaunchError("told to end", blame="user")
-    raise failed(release, how, event)
+        self._keeper = Keeper.of(release / STATE, self.pid)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        os.close(self._receiving)
+        if self._keeper is not None:
+            self._keeper.close()
+        self._clear()
+
+    def wait_due(self, interrupted: Callable[[], bool]) -> None:
+        """Wait until the app waits for the other one to end.
+
+        Raises LaunchError or StartError if it does not come to that; nothing of it runs
+        then.
+        """
+        deadline = time.monotonic() + _SLACK
+        while not (self.release / WAITING).exists():
+            if interrupted() or self._read(_SOON) or time.monotonic() > deadline:
+                raise self._given_up(interrupted())
+
+    def result(self, interrupted: Callable[[], bool]) -> Launched:
+        """Wait for forza's word. Raises StartError, LaunchError; nothing runs then."""
+        seconds = self.how.start_timeout + self.how.stable
+        # forza's own time is up first, unless it began before it was the app's turn.
+        deadline = time.monotonic() + seconds + (0 if self._after else _SLACK)
+        while not self._read(_TICK):
+            if interrupted() or time.monotonic() > deadline:
+                raise self._given_up(interrupted(), late=True)
+        event = self._event()
+        if event is None or event.get("metric") != 1:
+            raise self._given_up(interrupted())
+        return Launched(self.pid, event)
+
+    def _read(self, seconds: float) -> bool:
+        """Take what comes within a while; say whether there is no more to come."""
+        waiting = select.poll()
+        waiting.register(self._receiving, select.POLLIN)
+        if waiting.poll(seconds * 1000):
+            more = os.read(self._receiving, 1 << 16)
+            self._data += more
+            # At its end all who had the descriptor have ended, or closed it.
+            return not more or self._data.endswith(b"\n")
+        return self._keeper is None or not self._keeper.lives()
+
+    def _event(self) -> dict[str, Any] | None:
+        try:
+            found = json.loads(self._data)
+        except ValueError:
+            return None
+        return found if isinstance(found, dict) else None
+
+    def _given_up(self, interrupted: bool, *, late: bool = False) -> LaunchError:
+        """End it, and return why."""
+        if self._keeper is not None:
+            self._keeper.stop(self.how.patience)
+        if interrupted:
+            return LaunchError("told to end", blame="user")
+        while not self._read(_TICK):  # its last words
+            pass
+        return failed(self.release, self.how, self._event(), late=late)
+
+    def _clear(self) -> None:
+        for name in (AFTER, WAITING):
+            (self.release / name).unlink(missing_ok=True)
 
 
-def _look_ahead(release: Path, how: Launch, told: Report) -> bool:
-    """See what would be in the way; return whether a privilege is needed to read."""
+def look_ahead(release: Path, how: Launch, told: Report) -> bool:
+    """See what would be in the way; return whether a privilege is needed to read.
+
+    Raises LaunchError.
+    """
     user = how.user
     if os.geteuid() == 0 and user.uid == 0:
         raise LaunchError("no app runs as root")
@@ -197,13 +266,13 @@ def _look_ahead(release: Path, how: Launch, told: Report) -> bool:
     return True
 
 
-def _detach(release: Path, how: Launch, ready: int, keep: bool) -> int:
+def _detach(release: Path, how: Launch, ready: int, lent: bool, late: float) -> int:
     """Start the keeper, and return its pid."""
     root = os.geteuid() == 0
-    become = (lambda: _privilege.become(how.user, keep)) if root else None
+    become = (lambda: _privilege.become(how.user, lent)) if root else None
     try:
         ended = subprocess.run(
-            how.command(release, ready),
+            how.command(release, ready, late),
             cwd=release / "package",
             env={"PATH": _PATH},
             stdin=subprocess.DEVNULL,
@@ -223,32 +292,13 @@ def _detach(release: Path, how: Launch, ready: int, keep: bool) -> int:
     return int(ended.stdout)
 
 
-def _line(
-    receiving: int,
-    keeper: Keeper | None,
-    seconds: float,
-    interrupted: Callable[[], bool],
-) -> bytes:
-    """Return forza's one line, or as much as came before its end."""
-    deadline = time.monotonic() + seconds + _SLACK
-    data = b""
-    waiting = select.poll()
-    waiting.register(receiving, select.POLLIN)
-    while not data.endswith(b"\n") and len(data) < _LINE_MOST:
-        if interrupted() or time.monotonic() > deadline:
-            break
-        if waiting.poll(_TICK * 1000):
-            more = os.read(receiving, 1 << 16)
-            if not more:  # all who had the descriptor have ended, or closed it
-                break
-            data += more
-        elif keeper is not None and not keeper.lives():
-            break
-    return data
+def failed(
+    release: Path, how: Launch, event: Mapping[str, Any] | None, *, late: bool = False
+) -> LaunchError:
+    """Return the error for a start event that says no, or for none at all.
 
-
-def failed(release: Path, how: Launch, event: Mapping[str, Any] | None) -> LaunchError:
-    """Return the error for a start event that says no, or for none at all."""
+    `late`: it is of an app that was ended, since its time was up.
+    """
     if event is None:
         said = read_tail(release / FORZA_LOG, _TAIL).decode("utf-8", "replace").strip()
         last = f": {said.splitlines()[-1]}" if said else ""
@@ -260,7 +310,7 @@ def failed(release: Path, how: Launch, event: Mapping[str, Any] | None) -> Launc
     code, number = last_end.get("code"), last_end.get("signal")
     how_ended = f"status {code}" if code is not None else f"signal {number}"
     blame: Blame = "user"
-    if reason == "timeout":
+    if late or reason == "timeout":
         text = f"the app had not started after {how.start_timeout:g} s"
     elif reason == "unstable":
         text = f"the app ended within {how.stable:g} s of its start, with {how_ended}"

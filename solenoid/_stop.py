@@ -9,7 +9,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from solenoid._errors import LaunchError
 from solenoid._keeper import Keeper
+from solenoid._launch import Launch
 from solenoid._pidfile import remove_pidfile
 from solenoid._record import Record, records
 from solenoid._rundir import STATE, RunDir
@@ -71,13 +73,18 @@ def stop_release(run_dir: RunDir, record: Record) -> Stopped | None:
         return None
     launch = _of(record)
     with keeper:
-        patience = _PATIENCE
-        if {"grace", "flush"} <= launch.keys():
-            patience = launch["grace"] + launch["flush"] + 2.0
-        gracefully = keeper.stop(patience)
+        gracefully = keeper.stop(patience_for(record))
     if path := launch.get("pidfile"):
         remove_pidfile(path, keeper.pid)
     return Stopped(record.id, keeper.pid, gracefully)
+
+
+def patience_for(record: Record) -> float:
+    """Return how long the end of a release may take before it is SIGKILL."""
+    try:
+        return Launch.from_json(_of(record)).patience
+    except LaunchError:  # of another version of ours
+        return _PATIENCE
 
 
 def keeper_of(run_dir: RunDir, record: Record) -> Keeper | None:

@@ -20,22 +20,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import (
-    ActivateError,
     LaunchError,
     SolenoidError,
     StartError,
     StopError,
 )
-from solenoid._launch import Launch, Launched, launch
+from solenoid._launch import Attempt, Launch, Launched, look_ahead
 from solenoid._pidfile import write_pidfile
 from solenoid._record import read_record, records, write_record
 from solenoid._release import move_link
 from solenoid._report import Silence
-from solenoid._rundir import RunDir
-from solenoid._stop import keeper_of, stop_release
+from solenoid._rundir import STATE, RunDir
+from solenoid._stop import keeper_of, patience_for, stop_release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from solenoid._app import Order
     from solenoid._keeper import Keeper
@@ -199,19 +198,51 @@ class _Switch:
         # Should we be killed, the next one sees in it whom to end.
         write_record(self.run_dir, replace(before, launch=how.to_json()))
         running = self._running()
-        others = [name for name in running if name != self.release]
         try:
-            if order == "stop-first" or self.release in running:
-                self._stop(running)
-            done = self._launch(self.release, how)
+            done = self._launch(how, running if order == "stop-first" else [])
             self._commit(before, how, done)
-        except (LaunchError, ActivateError, OSError) as error:
+        except StopError:  # the old one is neither gone nor well: leave it at that
+            self._stop([self.release])
+            raise
+        except Exception as error:  # whatever it is, the old release shall run
             self._stop([self.release])
             failed = replace(before, launch=before.launch or how.to_json())
             write_record(self.run_dir, replace(failed, failed=str(error)))
             raise self._gone_back(running, error) from error
-        self._stop(others)
+        self._stop([name for name in running if name != self.release])
         return done
+
+    def _launch(self, how: Launch, first: Sequence[str]) -> Launched:
+        """Start the new release; those that are to end first do so in between."""
+        self._told.info(f"starting release {self.release} as {how.user.name}")
+        folder = self.run_dir.release(self.release)
+        lent = look_ahead(folder, how, self._told)
+        after, patience = None, 0.0
+        if self._can_wait(how, first):
+            after = self.run_dir.release(first[0]) / STATE
+            patience = patience_for(self._records[first[0]])
+        else:
+            self._stop({self.release, *first})
+        with Attempt(folder, how, lent, after, patience) as attempt:
+            if after is not None:
+                attempt.wait_due(self._is_told_to_end)
+                self._stop(first)
+            done = attempt.result(self._is_told_to_end)
+            if self._is_told_to_end():  # it is as good as if it had not started
+                raise LaunchError("told to end", blame="user")
+            return done
+
+    def _can_wait(self, how: Launch, first: Sequence[str]) -> bool:
+        """Say whether the new app can see the old one's end: there is one, and both
+        are the same user's."""
+        if len(first) != 1 or first[0] == self.release:
+            return False
+        launch = self._records[first[0]].launch or {}
+        uid: object = launch.get("user", {}).get("uid")
+        return uid == how.user.uid
+
+    def _is_told_to_end(self) -> bool:
+        return bool(self._asked)
 
     def _running(self) -> list[str]:
         """Return the releases that have a keeper: one, unless somebody was killed."""
@@ -226,12 +257,6 @@ class _Switch:
     def _keeper(self, name: str) -> Keeper | None:
         return keeper_of(self.run_dir, self._records[name])
 
-    def _launch(self, name: str, how: Launch) -> Launched:
-        self._told.info(f"starting release {name} as {how.user.name}")
-        return launch(
-            self.run_dir.release(name), how, self._told, lambda: bool(self._asked)
-        )
-
     def _commit(self, before: Record, how: Launch, done: Launched) -> None:
         move_link(self.run_dir.path, self.release)
         write_pidfile(how.pidfile, done.keeper)
@@ -242,7 +267,7 @@ class _Switch:
             if path.name != how.environ:
                 path.unlink()
 
-    def _stop(self, names: Sequence[str]) -> None:
+    def _stop(self, names: Iterable[str]) -> None:
         for name in names:
             record = read_record(self.run_dir, name)
             if stop_release(self.run_dir, record) is not None:
@@ -251,7 +276,9 @@ class _Switch:
     def _gone_back(self, running: Sequence[str], error: Exception) -> LaunchError:
         """Have the release of before run; return the error that says so."""
         if not isinstance(error, LaunchError):
-            error = LaunchError(str(error))
+            expected = isinstance(error, SolenoidError | OSError)
+            kind = "" if expected else f"{type(error).__name__}: "
+            error = LaunchError(f"{kind}{error}")
         for name in running[:1]:
             if (keeper := self._keeper(name)) is not None:  # it was never ended
                 keeper.close()
@@ -260,8 +287,11 @@ class _Switch:
             how = Launch.from_json(self._records[name].launch or {})
             self._asked = ()  # going back is what was asked for
             self._told.info(f"going back to release {name}")
+            folder = self.run_dir.release(name)
             try:
-                done = self._launch(name, how)
+                lent = look_ahead(folder, how, Silence())
+                with Attempt(folder, how, lent) as attempt:
+                    done = attempt.result(self._is_told_to_end)
             except LaunchError as reason:
                 self._told.info(f"release {name} does not start either: {reason}")
                 return error
