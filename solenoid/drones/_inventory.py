@@ -30,7 +30,7 @@ class Drone:
     sudo: bool = False
     python: str | None = None
     base: str | None = None
-    variables: Mapping[str, object] = field(default_factory=dict)
+    variables: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     def fill(self, text: str) -> str:
         """Return a text with the drone's variables in the place of `{variable}`.

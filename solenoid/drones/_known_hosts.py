@@ -29,9 +29,10 @@ class KnownHosts:
         shared = [Path(name).expanduser() for name in system]
         self._known = asyncssh.SSHKnownHosts()
         for path in (*self.files, *shared):
-            # Without a file nothing is known; one that is not ours to read is none.
-            with suppress(OSError):
-                self._known.load(path.read_text(errors="replace"))
+            for line in _lines(path):
+                # One that cannot be understood is passed over, as ssh does.
+                with suppress(ValueError):
+                    self._known.load(line)
         self._accepted: dict[str, SSHKey] = {}
 
     def match(
@@ -74,3 +75,11 @@ class KnownHosts:
     def name(self, host: str, port: int | None) -> str:
         """Return what a host is called in the file."""
         return f"[{host}]:{port}" if port not in (None, 22) else host
+
+
+def _lines(path: Path) -> list[str]:
+    """Return a file's lines: none of one that is not there, or not ours to read."""
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []

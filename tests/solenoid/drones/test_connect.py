@@ -106,6 +106,9 @@ def test_hashed_names_and_aliases(fleet: Fleet) -> None:
     hashed = ["ssh-keygen", "-q", "-H", "-f", str(fleet.known_hosts)]
     subprocess.run(hashed, check=True, stderr=subprocess.DEVNULL)
     assert fleet.known_hosts.read_text().startswith("|1|")
+    # Lines that make no sense are passed over.
+    text = fleet.known_hosts.read_text()
+    fleet.known_hosts.write_text(f"@what ever\nnonsense\n{text}a b c\n")
     assert reach(server.drone) == b"here\n"
 
     fleet.known_hosts.write_text("")
@@ -144,6 +147,15 @@ def test_a_key_that_is_refused(fleet: Fleet) -> None:
     error = refused(server.drone)
     assert error.kind == "auth"
     assert f"{server.address} takes none of our keys" in str(error)
+
+
+def test_more_keys_than_are_tried(fleet: Fleet) -> None:
+    """A server that has seen enough keys is not taken for one that is away."""
+    server = fleet.add("web", "MaxAuthTries 1", "AuthorizedKeysFile none")
+    keygen(fleet.home / ".ssh" / "id_ecdsa", "-t", "ecdsa")
+    error = refused(server.drone)
+    assert error.kind == "auth"
+    assert server.log.read_text().count("Connection from") == 2
 
 
 @contextmanager
