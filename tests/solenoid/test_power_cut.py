@@ -29,8 +29,6 @@ import asyncio, itertools, sys
 import solenoid
 
 async def main(run_dir, folder, user):
-    # As a kill amid the writing of a record leaves it, which is too short to be hit.
-    (run_dir / "releases" / ".1.0.0-x.json.0123abcd.part").touch()
     app = solenoid.App(system_user=user, modules=False)
     print("begun", flush=True)
     for n in itertools.count():
@@ -109,6 +107,8 @@ def test_killed_at_any_instant(tmp_path: Path) -> None:
         for _ in range(3):
             assert child.stdout.readline()
         child.kill()
+    # As a kill amid the writing of a record leaves it, which is too short to be hit.
+    (run_dir / "releases" / ".1.0.0-x.json.0123abcd.part").touch()
     app = solenoid.App(system_user=NOBODY.name, modules=False)
     asyncio.run(solenoid.download(run_dir, app, f"{tmp_path}/0.tgz"))
     asyncio.run(solenoid.prune(run_dir, 1))
