@@ -34,6 +34,9 @@ _STATUS = {
     "pack": 26,
     "push": 27,
     "clean": 28,
+    # 30 to 32 are what has become of many drones: drones/_report.py.
+    "inventory": 33,
+    "hook": 34,
 }
 
 

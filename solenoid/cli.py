@@ -123,7 +123,13 @@ def _parse(name: str, command: ModuleType, words: Sequence[str]) -> argparse.Nam
     )
     command.add_options(parser)
     parser.add_argument("--help", action="help", help="print this")
-    return parser.parse_args(words)
+    rest: Sequence[str] = ()
+    if getattr(command, "TAKES_REST", False) and "--" in words:
+        end = words.index("--")
+        words, rest = words[:end], words[end + 1 :]
+    options = parser.parse_args(words)
+    options.rest = rest
+    return options
 
 
 class _Parser(argparse.ArgumentParser):

@@ -7,6 +7,7 @@ A module of this package has
     ABOUT     what the command does, the first part of its --help
     MORE      the last part of its --help: examples, what to know
     add_options(parser)              its options, for argparse
+    TAKES_REST = True                if words after -- are not its own: options.rest
     async run(options, console)      does it; returns the status to leave with, or None
                                      for 0; raises SolenoidError
 

@@ -37,12 +37,6 @@ def add_release(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where the storage's credentials are, which stay here (~/.solenoidconf)",
     )
-    parser.add_argument(
-        "more",
-        nargs="*",
-        metavar="-- OPTION",
-        help="options for solenoid start on the drones",
-    )
 
 
 async def source_of(options: argparse.Namespace, app: App) -> Source | None:
@@ -70,7 +64,7 @@ async def start_change(
     action = Start(
         Place(app.run_dir, Wheelhouse(), timeout=options.timeout),
         snapshot,
-        options=[*given, *options.more],
+        options=[*given, *options.rest],
         environ=await _environ(options.env_file or app.env_file),
         probe=app.probe,
         verb=verb,

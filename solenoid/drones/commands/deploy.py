@@ -48,12 +48,13 @@ examples:
 
 The app is the one of the inventory that has the package's name. With a storage, in the
 inventory or in ~/.solenoidconf, the snapshot is stored as USER-NAME-VERSION.tgz and the
-drones get a signed URL; without one it goes over the connections. The rest is as with
-`solenoid start --drones`.
+drones get a signed URL; without one it goes over the connections. Words after -- are
+for `solenoid start` on each drone; the rest is as with `solenoid start --drones`.
 
 exit status: 0 all drones, 30 some, 31 none, 32 on some drone it is not known what runs;
 130 left by a second Ctrl-C; see docs/exit-codes.md.
 """
+TAKES_REST = True
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

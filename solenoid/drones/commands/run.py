@@ -36,11 +36,11 @@ drones are done.
 
 exit status: 0 all drones, 30 some, 31 none; 130 left by a second Ctrl-C.
 """
+TAKES_REST = True
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
-    parser.add_argument("words", nargs="*", metavar="-- COMMAND")
     add_drones(parser)
     parser.add_argument(
         "--stdin", action="store_true", help="standard input is for each of them"
@@ -51,11 +51,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace, console: Console) -> int:
     """Run it everywhere."""
-    if not options.words:
+    if not options.rest:
         raise UsageError("run what? -- COMMAND")
     data = sys.stdin.buffer.read() if options.stdin else b""
-    action = Command(options.words, input=data, timeout=options.timeout)
+    action = Command(options.rest, input=data, timeout=options.timeout)
     inventory = inventory_of(options)
-    scope = f"{options.drones} {' '.join(options.words)}"
+    scope = f"{options.drones} {' '.join(options.rest)}"
     drones = chosen(options, action.verb, scope, inventory.drones)
     return await carry_out(options, Change(action, drones, scope, {}))

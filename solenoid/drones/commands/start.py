@@ -52,6 +52,7 @@ no other drone begin, and those in the middle go on to their end.
 exit status: 0 all drones, 30 some, 31 none, 32 on some drone it is not known what runs;
 130 left by a second Ctrl-C; see docs/exit-codes.md.
 """
+TAKES_REST = True
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

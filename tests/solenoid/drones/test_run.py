@@ -375,7 +375,7 @@ def test_cut_in_the_middle_of_a_start(tmp_path: Path) -> None:
             await all_of(run)
             await cutting
             assert states(run) == {"web1": "done", "web2": "failed"}
-            assert run.results["web2"].error == "the connection was lost; no port"
+            assert run.results["web2"].error.endswith("; no port")
             assert [drone.release for drone in web.drones.values()] == ["2", "1"]
 
     wait(main())

@@ -1,0 +1,305 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""From a folder to three real drones, whatever comes between: what runs then?"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import PATIENCE
+from tests.proxy import Proxy
+from tests.solenoid.conftest import BUCKET
+from tests.solenoid.drone import SERVER, ask
+from tests.solenoid.servers import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.solenoid.drones.operator import Operator
+    from tests.solenoid.servers import S3Server
+
+NAMES = ("web1", "web2", "web3")
+ALL_ONE, ALL_TWO = dict.fromkeys(NAMES, "1.0.0"), dict.fromkeys(NAMES, "2.0.0")
+# Breaks on one of the drones, which its folder tells.
+BREAKS_ON_WEB2 = (
+    "if (process.cwd().includes('/web2/')) {"
+    " console.log('no database here'); process.exit(7); }\n" + SERVER
+)
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Wait for what nobody announces."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"no {what}"
+        time.sleep(0.05)
+
+
+def store_in(server: S3Server, operator: Operator) -> str:
+    """Have the operator's configuration name a storage; return the secret in it."""
+    storage = {"provider": "amazon", **server.options, "container": BUCKET}
+    config = operator.folder / "operator" / ".solenoidconf"
+    config.write_text(json.dumps({"storage": storage}))
+    return str(server.options["key"])
+
+
+def slow(seconds: float) -> str:
+    """Return a server that takes its time to listen."""
+    return f"setTimeout(() => {{ {SERVER} }}, {seconds * 1000});\n"
+
+
+def test_from_a_storage(operator: Operator, rclone: S3Server) -> None:
+    """Packed, stored, started: by a signed URL, and credentials are on no drone."""
+    secret = store_in(rclone, operator)
+    (operator.folder / "env").write_text("TOKEN=very-secret\n")
+    found = operator.deploy("--env-file", "env", "--probe", "/")
+    assert {line["state"] for line in found.values()} == {"done"}
+    assert operator.versions() == ALL_ONE
+    (release,) = {line["release"] for line in found.values()}
+    for name in NAMES:
+        record = operator.run_dir(name) / "releases" / f"{release}.json"
+        known = json.loads(record.read_text())
+        assert (known["app_user"], known["app_name"]) == ("alice", "shop")
+        assert known["source"].startswith(rclone.endpoint)
+        assert "Signature" not in known["source"]
+        assert known["sha256"]
+        environ = ask(operator.status()[name]["start"])["env"]
+        assert environ["TOKEN"] == "very-secret"
+    held = [operator.place, *(server.folder for server in operator.drones.values())]
+    for folder in held:
+        for path in folder.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                data = path.read_bytes()
+                assert secret.encode() not in data, path
+                assert b"X-Amz-Signature" not in data, path
+                if not path.name.startswith("environ."):
+                    assert b"very-secret" not in data, path
+
+
+def test_one_dead_one_refuses(operator: Operator) -> None:
+    """A dead drone and one that refuses our key cost the third nothing; and a retry."""
+    operator.ports["web1"] = free_port()
+    operator.write()
+    keys = operator.keys("web2")
+    known = keys.read_text()
+    keys.write_text("")
+    ended = operator.run("deploy", str(operator.app))
+    assert ended.returncode == 30
+    table = {line.split()[0]: line for line in ended.stdout.splitlines()}
+    assert "failed" in table["web1"]
+    assert "connect" in table["web1"]
+    assert "failed" in table["web2"]
+    assert "done" in table["web3"]
+    assert "1 done, 2 failed" in ended.stderr
+    assert "--retry-failed" in ended.stderr
+    before = operator.drones["web3"].log.read_text()
+    keys.write_text(known)
+    operator.ports.clear()
+    operator.write()
+    found = operator.deploy("--retry-failed")
+    assert set(found) == {"web1", "web2"}
+    assert operator.drones["web3"].log.read_text() == before
+    assert operator.versions() == ALL_ONE
+
+
+def test_one_fails_its_gate(operator: Operator, moto: S3Server) -> None:
+    """The second drone's app does not start: the first goes back, no other begins."""
+    store_in(moto, operator)
+    operator.deploy()
+    operator.version("2.0.0", BREAKS_ON_WEB2)
+    found = operator.deploy("--canary", "1", "--batch", "1", status=31)
+    states = {name: line["state"] for name, line in found.items()}
+    assert states == {"web1": "undone", "web2": "failed", "web3": "untouched"}
+    assert found["web2"]["output"] == "no database here\n"
+    assert found["web2"]["step"] == "start"
+    assert found["web2"]["blame"] == "user"
+    assert operator.versions() == ALL_ONE
+    assert operator.summary["stopped"] == "1 failed, and none may"
+    # Without batches each is for itself.
+    found = operator.deploy(status=30)
+    assert operator.versions() == {**ALL_TWO, "web2": "1.0.0"}
+    assert found["web2"]["state"] == "failed"
+
+
+def test_one_fails_its_probe(operator: Operator) -> None:
+    """An app that starts and is not well gives way to the one before."""
+    operator.deploy()
+    ill = SERVER.replace(
+        "response.end(",
+        "if (process.cwd().includes('/web2/')) response.statusCode = 503;"
+        " response.end(",
+    )
+    operator.version("2.0.0", ill)
+    found = operator.deploy("--probe", "/", "--probe-for", "0s", status=30)
+    assert found["web2"]["state"] == "failed"
+    assert found["web2"]["step"] == "probe"
+    assert "503" in found["web2"]["error"]
+    assert operator.versions() == {**ALL_TWO, "web2": "1.0.0"}
+
+
+def test_cut_in_the_transfer(operator: Operator) -> None:
+    """A connection that breaks in the middle of the snapshot leaves nothing behind."""
+    operator.deploy()
+    (operator.app / "picture").write_bytes(os.urandom(3_000_000))
+    operator.version("2.0.0")
+    with Proxy(operator.drones["web2"].port) as proxy:
+        operator.ports["web2"] = proxy.port
+        operator.write()
+        key = operator.drones["web2"].public_key
+        with operator.fleet.known_hosts.open("a") as file:
+            file.write(f"[127.0.0.1]:{proxy.port} {key}\n")
+        proxy.cut("reset", 1_500_000)
+        found = operator.deploy(status=30)
+        assert found["web2"]["state"] == "failed"
+        assert found["web2"]["step"] == "send"
+        assert proxy.cuts_left == 0
+        assert operator.versions() == {**ALL_TWO, "web2": "1.0.0"}
+        incoming = operator.run_dir("web2") / ".incoming"
+        wait_until(lambda: not any(incoming.iterdir()), f"end of {list(incoming.iterdir())}")
+        assert set(operator.deploy("--retry-failed")) == {"web2"}
+        assert operator.versions() == ALL_TWO
+    for name in NAMES:
+        assert not any((operator.run_dir(name) / ".incoming").iterdir())
+
+
+def test_killed_deployer(operator: Operator) -> None:
+    """SIGKILL in the middle: each drone has the one or the other; the next goes on."""
+    operator.deploy()
+    operator.version("2.0.0", slow(3))
+    with operator.popen("deploy", str(operator.app)) as child:
+        # The new release is being started, on one drone at least.
+        places = [operator.run_dir(name) / "releases" for name in NAMES]
+        wait_until(lambda: any(len(started(place)) > 1 for place in places), "start")
+        child.kill()
+    for name in NAMES:
+        wait_until(lambda name=name: settled(operator, name), f"end on {name}")  # type: ignore[misc]
+    assert set(operator.versions().values()) <= {"1.0.0", "2.0.0"}
+    operator.version("3.0.0")
+    found = operator.deploy("--retry-failed", "--wait", "2m")
+    assert set(found) == set(NAMES)
+    assert operator.versions() == dict.fromkeys(NAMES, "3.0.0")
+
+
+def started(releases: Path) -> list[Path]:
+    """Return the releases that have been started, or are about to be."""
+    return list(releases.glob("*/aeternum.state"))
+
+
+def settled(operator: Operator, name: str) -> bool:
+    """Say whether the app runs on a drone, and no solenoid is at work there."""
+    import fcntl
+
+    with (operator.run_dir(name) / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return operator.versions([name])[name] is not None
+
+
+def test_interrupted(operator: Operator) -> None:
+    """Ctrl-C: the drone in the middle gets it whole, and no other begins."""
+    operator.deploy()
+    operator.version("2.0.0", slow(2))
+    with operator.popen("deploy", str(operator.app), "--batch", "1") as child:
+        place = operator.run_dir("web1") / "releases"
+        wait_until(lambda: len(started(place)) > 1, "start")
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 30, err
+    assert "interrupted: no other drone begins; web1 go on" in err
+    assert "1 done, 2 untouched" in err
+    assert operator.versions() == {**ALL_ONE, "web1": "2.0.0"}
+
+
+def test_interrupted_twice(operator: Operator) -> None:
+    """The second Ctrl-C leaves at once, and says who was in the middle of what."""
+    operator.deploy()
+    operator.version("2.0.0", slow(4))
+    with operator.popen("deploy", str(operator.app), "--batch", "1") as child:
+        place = operator.run_dir("web1") / "releases"
+        wait_until(lambda: len(started(place)) > 1, "start")
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        lines = iter(child.stderr.readline, "")
+        assert any("interrupted" in line for line in lines)
+        child.send_signal(signal.SIGINT)
+        rest = child.stderr.read()
+        assert child.wait(PATIENCE) == 130
+    assert "left in the middle: web1 (start)" in rest
+    wait_until(lambda: settled(operator, "web1"), "end on web1")
+
+
+def test_rollback(operator: Operator) -> None:
+    """Back to the release before, on all drones, without fetching anything."""
+    operator.deploy()
+    operator.version("2.0.0")
+    operator.deploy()
+    assert operator.versions() == ALL_TWO
+    found = operator.results("rollback", "-a", "shop")
+    assert operator.versions() == ALL_ONE
+    assert {line["state"] for line in found.values()} == {"done"}
+    operator.results("rollback", "2.0.0", "-a", "shop")
+    assert operator.versions() == ALL_TWO
+    operator.results("restart", "-a", "shop", "--batch", "1", "--probe", "/")
+    assert operator.versions() == ALL_TWO
+    operator.results("stop", "-a", "shop")
+    assert operator.versions() == dict.fromkeys(NAMES)
+
+
+def test_audit(operator: Operator) -> None:
+    """What was done is written down on each drone: who, what, how it went."""
+    operator.deploy()
+    operator.version("2.0.0", BREAKS_ON_WEB2)
+    operator.deploy(status=30)
+    for name in NAMES:
+        path = operator.drones[name].home / "solenoid" / "audit.log"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        done = [line for line in lines if line["what"] == "deploy"]
+        results = [line["result"] for line in done]
+        assert results == ["done", "failed" if name == "web2" else "done"]
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_hooks(operator: Operator, status: int) -> None:
+    """Commands of the operator's own, before and after, know what it is about."""
+    note = "env | grep ^SOLENOID_ | sort >> notes; echo >> notes"
+    before = f"{note}; exit {status}"
+    ended = operator.run(
+        *("deploy", str(operator.app), "--before", before, "--after", note),
+        *("--before-each", f"{note}; test $SOLENOID_DRONE != web2"),
+        *("--after-each", note),
+    )
+    told = [
+        dict(line.split("=", 1) for line in part.splitlines())
+        for part in (operator.folder / "notes").read_text().split("\n\n")
+        if part
+    ]
+    assert told[0]["SOLENOID_HOOK"] == "before"
+    assert told[0]["SOLENOID_DRONES"] == "web1 web2 web3"
+    assert told[0]["SOLENOID_APP"] == "shop"
+    if status:
+        assert ended.returncode == 34
+        assert "the hook before ended with status 3" in ended.stderr
+        assert len(told) == 1
+        assert operator.versions() == dict.fromkeys(NAMES)
+        return
+    assert ended.returncode == 30, ended.stderr
+    each = [one for one in told if "SOLENOID_DRONE" in one]
+    outcomes = {
+        one["SOLENOID_DRONE"]: one["SOLENOID_OUTCOME"]
+        for one in each
+        if one["SOLENOID_HOOK"] == "after-each"
+    }
+    assert outcomes == {"web1": "done", "web3": "done"}
+    assert told[-1]["SOLENOID_HOOK"] == "after"
+    assert told[-1]["SOLENOID_OUTCOME"] == "some"
+    assert told[-1]["SOLENOID_FAILED"] == "web2"
+    assert operator.versions() == {"web1": "1.0.0", "web2": None, "web3": "1.0.0"}
