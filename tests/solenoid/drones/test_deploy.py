@@ -162,7 +162,9 @@ def test_cut_in_the_transfer(operator: Operator) -> None:
         assert proxy.cuts_left == 0
         assert operator.versions() == {**ALL_TWO, "web2": "1.0.0"}
         incoming = operator.run_dir("web2") / ".incoming"
-        wait_until(lambda: not any(incoming.iterdir()), f"end of {list(incoming.iterdir())}")
+        wait_until(
+            lambda: not any(incoming.iterdir()), f"end of {list(incoming.iterdir())}"
+        )
         assert set(operator.deploy("--retry-failed")) == {"web2"}
         assert operator.versions() == ALL_TWO
     for name in NAMES:
