@@ -72,7 +72,11 @@ class Depot:
             self.found.remove(lane)
         else:
             lane = self._new_lane()
-        lane.send_to(url)
+        try:
+            lane.send_to(url)
+        except OSError:  # a full disk, which will be tried again and again
+            lane.close()
+            raise
         return lane
 
     def look_again(self) -> None:
@@ -181,7 +185,11 @@ class Depot:
                 os.mkdir(path, 0o700)
             except FileExistsError:
                 continue
-            lane = open_lane(path)
+            try:
+                lane = open_lane(path)
+            except OSError:
+                os.rmdir(path)
+                raise
             if lane is not None:  # else somebody took it for one that was left
                 return lane
 

@@ -33,6 +33,7 @@ from forza._errors import SinkError
 from forza.spool import _record
 from forza.spool._depot import Depot, blocks, check_folder
 from forza.spool._queue import Spool
+from tests.forza.conftest import descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -750,12 +751,18 @@ def test_full_disk_and_full_memory(small_disk: Path) -> None:
 
 
 def test_disk_full_from_the_start(small_disk: Path) -> None:
-    """There is not even room for a folder: the events wait in memory."""
+    """There is not even room for a URL: the events wait in memory, and no try to get
+    away from there leaves anything behind."""
     fill(small_disk / "other")
     path = small_disk / "spool"
     check_folder(str(path))
     life = Life(path)
-    life.push(*range(10))
+    before = descriptors()
+    for number in range(10):
+        retry_now(life)
+        life.push(number)
+    assert descriptors() == before
+    assert [entry.name for entry in path.iterdir()] == ["lock"]
     assert "no space left" in life.bench.said[0]
     assert life.receive(most=1) == [0]
     (small_disk / "other").unlink()
