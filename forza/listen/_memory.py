@@ -145,6 +145,9 @@ def _read(name: str, offset: int, sifter: Sifter) -> bytes:
                 sifter.sift(tail + piece[:end])
                 tail = b""
             tail += piece[end:]
+        # Whoever wrote it may have died before it was safe, and repeats of it will be
+        # acknowledged.
+        os.fsync(fd)
     finally:
         os.close(fd)
     return tail

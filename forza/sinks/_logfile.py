@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from errno import EACCES, EINVAL
 from stat import S_IMODE, S_ISFIFO, S_ISREG
 from time import monotonic
 
@@ -67,6 +68,8 @@ class LogFile:
         self.fd = open_append(path)
         self._regular = S_ISREG(os.fstat(self.fd).st_mode)
         self._owe(_missing_end(path, self.fd) if end is None else end)
+        if durable and self._regular:  # its name, too, which may be new
+            sync_folder(path)
 
     def _owe(self, end: bytes) -> None:
         """End a line that was cut off: now, or before anything else is written."""
@@ -221,9 +224,14 @@ def _missing_end(path: str, fd: int) -> bytes:
 
 
 def sync_folder(path: str) -> None:
-    """Make a file's name as durable as its contents."""
-    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+    """Make a file's name as durable as its contents, where that can be had: a folder
+    may be not ours to read, and not every file system knows what is asked of it."""
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        if error.errno not in (EACCES, EINVAL):
+            raise
