@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 PUBLIC = (
     *("forza", "forza.testing", "forza.typing"),
-    *("solenoid", "solenoid.storage", "solenoid.testing"),
+    *("solenoid", "solenoid.drones", "solenoid.storage", "solenoid.testing"),
 )
 
 

@@ -25,7 +25,7 @@ class Stop:
     undoable = False
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        self._place, self.run_dir = place, place.run_dir
 
     async def do(self, visit: Visit) -> Outcome:
         """Stop it; where none runs, that is well, too."""
@@ -51,7 +51,7 @@ class Restart:
     undoable = False
 
     def __init__(self, place: Place, *, probe: Probe | None = None) -> None:
-        self._place, self._probe = place, probe
+        self._place, self._probe, self.run_dir = place, probe, place.run_dir
 
     async def do(self, visit: Visit) -> Outcome:
         """Restart it."""
@@ -78,7 +78,7 @@ class Rollback:
     undoable = True
 
     def __init__(self, place: Place, release: str | None = None) -> None:
-        self._place, self._release = place, release
+        self._place, self._release, self.run_dir = place, release, place.run_dir
 
     async def do(self, visit: Visit) -> Outcome:
         """Go back."""
@@ -106,6 +106,7 @@ class Rollback:
 class Command:
     """Run any command; status 0 is well."""
 
+    run_dir = None
     undoable = False
 
     def __init__(

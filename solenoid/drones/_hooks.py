@@ -71,7 +71,8 @@ class Hooked:
         after: str | None,
         told: Mapping[str, object],
     ) -> None:
-        self.verb, self.undoable = action.verb, action.undoable
+        self.verb, self.run_dir = action.verb, action.run_dir
+        self.undoable = action.undoable
         self._action, self._before, self._after = action, before, after
         self._told = told
 

@@ -25,6 +25,7 @@ class Look:
     """
 
     verb = "status"
+    run_dir = None
     undoable = False
 
     def __init__(self, run_dirs: Sequence[str], *, timeout: float = 60.0) -> None:

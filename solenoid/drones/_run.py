@@ -8,6 +8,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from solenoid.drones._connect import connector
 from solenoid.drones._result import Result
 from solenoid.drones._rollout import Ending, Rollout, Strategy
 from solenoid.drones._visit import Visit
@@ -18,9 +19,43 @@ if TYPE_CHECKING:
     from solenoid.drones._connect import Connect
     from solenoid.drones._inventory import Drone
     from solenoid.drones._result import Step
+    from solenoid.drones._ssh import Ssh
     from solenoid.drones._visit import Action
 
 PARALLEL = 64
+
+
+def run(
+    drones: Iterable[Drone],
+    action: Action,
+    strategy: Strategy | None = None,
+    *,
+    ssh: Ssh,
+    what: str = "",
+    wait: float = 0.0,
+    parallel: int = PARALLEL,
+    on_step: Callable[[Step], None] | None = None,
+    on_batch: Callable[[int, int, tuple[str, ...]], None] | None = None,
+) -> Run:
+    """Carry an action to drones, as the strategy says; iterate over it for the results.
+
+    Nothing happens before. No more than `parallel` drones are in the middle of
+    something at a time. The app's lock on each is waited for `wait` seconds; others are
+    told that it was taken for `what`. `on_step` is told each step of each drone,
+    `on_batch` the number of a batch, how many there are, and who is in it.
+    """
+    connect = connector(
+        ssh, run_dir=action.run_dir, what=what or action.verb, wait=wait
+    )
+    return Run(
+        drones,
+        action,
+        strategy or Strategy(),
+        connect=connect,
+        parallel=parallel,
+        on_step=on_step,
+        on_batch=on_batch,
+    )
 
 
 class Run:

@@ -43,7 +43,7 @@ class Start:
         probe: Probe | None = None,
         verb: str = "start",
     ) -> None:
-        self.verb = verb
+        self.verb, self.run_dir = verb, place.run_dir
         self._place, self._snapshot, self._probe = place, snapshot, probe
         self._options, self._environ = options, environ
 

@@ -64,12 +64,21 @@ class StepError(SolenoidError):
 class Action(Protocol):
     """What is done on each drone.
 
-    `undoable` says whether `undo` can take back what `do` has done. Both may raise
-    StepError, or any SolenoidError for which the drone is as it was before.
+    `do` and `undo` may raise StepError, or any SolenoidError for which the drone is as
+    it was before.
     """
 
-    verb: str
-    undoable: bool
+    @property
+    def verb(self) -> str:
+        """Return what this is called."""
+
+    @property
+    def run_dir(self) -> str | None:
+        """Return the app to lock meanwhile, if any; variables are filled in."""
+
+    @property
+    def undoable(self) -> bool:
+        """Say whether `undo` can take back what `do` has done."""
 
     async def do(self, visit: Visit) -> Outcome:
         """Do it, to the end: what fails half-way leaves the drone as it was."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from solenoid.drones._inventory import Drone, Inventory, Probe
 
+# What an app of the inventory may say of its rollouts: as the options of that name.
+_SETTINGS = frozenset(("canary", "batch", "pause", "max_fail", "start"))
 RUN_DIRS = "/opt/run"
 _NAME = re.compile(r"[\w@][\w.@+-]*", re.ASCII)
 
@@ -39,6 +41,12 @@ def app_of(
         raise UsageError(f"which app? -a NAME{of}, or --run-dir DIR")
     if known is None:
         known = App(asked or "", options.app_user or "")
+    unknown = set(known.options) - _SETTINGS
+    if unknown:
+        names = ", ".join(sorted(_SETTINGS))
+        raise UsageError(
+            f"{options.drones}: apps.{known.name}.{min(unknown)} is not one of {names}"
+        )
     run_dir = options.run_dir or known.run_dir or default_run_dir(known.name)
     if not run_dir.startswith(("/", "{")):
         raise UsageError(f"--run-dir is no absolute path: {run_dir}")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
 from solenoid._exits import of_signal
-from solenoid.drones._connect import connector
 from solenoid.drones._hooks import Hooked, HookError, run_hook
 from solenoid.drones._interrupt import interrupts
 from solenoid.drones._progress import listed, progress_on
@@ -27,8 +26,8 @@ from solenoid.drones._report import (
     summary,
     table,
 )
-from solenoid.drones._run import Run
-from solenoid.drones.commands._options import ssh_of, strategy_of
+from solenoid.drones._run import run
+from solenoid.drones.commands._options import ssh_of
 
 if TYPE_CHECKING:
     import argparse
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
     from solenoid.drones._inventory import Drone
     from solenoid.drones._progress import Progress
     from solenoid.drones._result import Step
+    from solenoid.drones._rollout import Strategy
+    from solenoid.drones._run import Run
     from solenoid.drones._visit import Action
 
 _OUTCOMES = {EXIT_ALL: "all", EXIT_NONE: "none"}
@@ -48,10 +49,10 @@ class Change:
 
     action: Action
     drones: Sequence[Drone]
+    strategy: Strategy
     # What a run is found again by: who says "the last one" means one of the same.
     scope: str
     about: Mapping[str, str]
-    lock: str | None = None
 
 
 def chosen(
@@ -87,22 +88,23 @@ async def carry_out(options: argparse.Namespace, change: Change) -> int:
 
         what = _what(verb, change.about)
         async with ssh_of(options) as ssh:
-            run = Run(
+            going = run(
                 change.drones,
                 action,
-                strategy_of(options),
-                connect=connector(
-                    ssh, run_dir=change.lock, what=what, wait=options.wait
-                ),
+                change.strategy,
+                ssh=ssh,
+                what=what,
+                wait=options.wait,
                 parallel=options.parallel,
                 on_step=step,
                 on_batch=progress.batch,
             )
             with interrupts(
-                lambda: _stop(run, progress), lambda: left.extend(_leave(run, progress))
+                lambda: _stop(going, progress),
+                lambda: left.extend(_leave(going, progress)),
             ):
-                await _follow(run, kept, progress, as_json=options.json)
-    return await _report(options, run, kept, told, left)
+                await _follow(going, kept, progress, as_json=options.json)
+    return await _report(options, going, kept, told, left)
 
 
 async def _follow(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import UsageError
 from solenoid.drones._inventory import load
@@ -15,6 +15,8 @@ from solenoid.drones._run import PARALLEL
 from solenoid.drones._ssh import Ssh
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from solenoid.drones._inventory import Inventory
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)", re.ASCII)
@@ -199,16 +201,20 @@ def ssh_of(options: argparse.Namespace) -> Ssh:
     )
 
 
-def strategy_of(options: argparse.Namespace) -> Strategy:
-    """Return the strategy; what was not given is as the Strategy's own."""
-    given = {
-        name: getattr(options, name)
-        for name in ("canary", "batch", "pause", "max_fail")
-        if getattr(options, name) is not None
-    }
+def strategy_of(
+    options: argparse.Namespace, settings: Mapping[str, object] | None = None
+) -> Strategy:
+    """Return the strategy: what is given, then the app's settings, then the usual."""
+    chosen: dict[str, Any] = {}
+    for name in ("canary", "batch", "pause", "max_fail"):
+        value = getattr(options, name)
+        if value is None and settings is not None:
+            value = settings.get(name)
+        if value is not None:
+            chosen[name] = value
     try:
-        return Strategy(**given, undo=not getattr(options, "no_undo", True))
-    except ValueError as error:
+        return Strategy(**chosen, undo=not getattr(options, "no_undo", True))
+    except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from solenoid._config import Config, Source, read_config
 from solenoid._environ import parse_environ
-from solenoid._errors import EnvironError
+from solenoid._errors import EnvironError, UsageError
 from solenoid.drones._place import Place
 from solenoid.drones._start import Start
 from solenoid.drones._wheelhouse import Wheelhouse
 from solenoid.drones.commands._change import Change, chosen
+from solenoid.drones.commands._options import strategy_of
 
 if TYPE_CHECKING:
     import argparse
@@ -64,14 +65,22 @@ async def start_change(
     action = Start(
         Place(app.run_dir, Wheelhouse(), timeout=options.timeout),
         snapshot,
-        options=[*given, *options.rest],
+        options=[*given, *_words(app), *options.rest],
         environ=await _environ(options.env_file or app.env_file),
         probe=app.probe,
         verb=verb,
     )
     about = {"app": app.name, "version": version or "", "run_dir": app.run_dir}
     todo = chosen(options, verb, scope, drones)
-    return Change(action, todo, scope, about, app.run_dir)
+    strategy = strategy_of(options, app.options)
+    return Change(action, todo, strategy, scope, about)
+
+
+def _words(app: App) -> list[str]:
+    words = app.options.get("start", [])
+    if not isinstance(words, list) or not all(isinstance(one, str) for one in words):
+        raise UsageError(f"apps.{app.name}.start is not a list of options")
+    return words
 
 
 async def _config(options: argparse.Namespace) -> Config:

@@ -10,7 +10,7 @@ from solenoid.drones._place import Place
 from solenoid.drones._wheelhouse import Wheelhouse
 from solenoid.drones.commands._app import app_of, drones_of
 from solenoid.drones.commands._change import Change, carry_out, chosen
-from solenoid.drones.commands._options import inventory_of
+from solenoid.drones.commands._options import inventory_of, strategy_of
 
 if TYPE_CHECKING:
     import argparse
@@ -31,4 +31,5 @@ async def change_app(
     scope = f"{options.drones} {app.run_dir}"
     drones = chosen(options, action.verb, scope, drones_of(app, inventory))
     about = {"app": app.name, "version": "", "run_dir": app.run_dir}
-    return await carry_out(options, Change(action, drones, scope, about, app.run_dir))
+    strategy = strategy_of(options, app.options)
+    return await carry_out(options, Change(action, drones, strategy, scope, about))

@@ -15,6 +15,7 @@ from solenoid.drones.commands._options import (
     add_drones,
     add_rollout,
     inventory_of,
+    strategy_of,
 )
 
 if TYPE_CHECKING:
@@ -38,14 +39,15 @@ exit status: 0 all drones, 30 some, 31 none.
 
 class _BreakLock:
     verb = "break-lock"
+    run_dir = None  # it is not to be had
     undoable = False
 
-    def __init__(self, run_dir: str) -> None:
-        self._run_dir = run_dir
+    def __init__(self, app_dir: str) -> None:
+        self._app_dir = app_dir
 
     async def do(self, visit: Visit) -> Outcome:
         visit.step("break-lock")
-        holder = await break_lock(visit.session, visit.drone.fill(self._run_dir))
+        holder = await break_lock(visit.session, visit.drone.fill(self._app_dir))
         if holder is None:
             return Outcome(output="nobody had it")
         return Outcome(changed=True, output=f"taken from {holder}")
@@ -69,5 +71,5 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     scope = f"{options.drones} {app.run_dir}"
     drones = chosen(options, "break-lock", scope, drones_of(app, inventory))
     about = {"app": app.name, "run_dir": app.run_dir}
-    change = Change(_BreakLock(app.run_dir), drones, scope, about)
+    change = Change(_BreakLock(app.run_dir), drones, strategy_of(options), scope, about)
     return await carry_out(options, change)

@@ -15,6 +15,7 @@ from solenoid.drones.commands._options import (
     add_rollout,
     add_timeout,
     inventory_of,
+    strategy_of,
 )
 
 if TYPE_CHECKING:
@@ -58,4 +59,6 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     inventory = inventory_of(options)
     scope = f"{options.drones} {' '.join(options.rest)}"
     drones = chosen(options, action.verb, scope, inventory.drones)
-    return await carry_out(options, Change(action, drones, scope, {}))
+    return await carry_out(
+        options, Change(action, drones, strategy_of(options), scope, {})
+    )

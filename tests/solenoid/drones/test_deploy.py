@@ -7,15 +7,18 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, ROOT
 from tests.proxy import Proxy
 from tests.solenoid.conftest import BUCKET
 from tests.solenoid.drone import SERVER, ask
+from tests.solenoid.drones.operator import AS_NOBODY
 from tests.solenoid.servers import free_port
 
 if TYPE_CHECKING:
@@ -305,3 +308,41 @@ def test_hooks(operator: Operator, status: int) -> None:
     assert told[-1]["SOLENOID_OUTCOME"] == "some"
     assert told[-1]["SOLENOID_FAILED"] == "web2"
     assert operator.versions() == {"web1": "1.0.0", "web2": None, "web3": "1.0.0"}
+
+
+def test_settings_of_the_inventory(operator: Operator) -> None:
+    """What the inventory says of an app holds, unless the command line differs."""
+    operator.write("batch = 1", 'probe = "/"', 'start = ["--min-uptime", "0"]')
+    operator.version("2.0.0", BREAKS_ON_WEB2)
+    found = operator.deploy(status=31)
+    assert [found[name]["state"] for name in NAMES] == ["undone", "failed", "untouched"]
+    assert operator.versions() == dict.fromkeys(NAMES)
+    found = operator.deploy("--batch", "100%", status=30)
+    assert [found[name]["state"] for name in NAMES] == ["done", "failed", "done"]
+    operator.write("batches = 1")
+    ended = operator.run("deploy", str(operator.app))
+    assert ended.returncode == 2
+    assert "apps.shop.batches is not one of batch, canary" in ended.stderr
+    operator.write()
+
+
+def test_example(operator: Operator) -> None:
+    """The library's example does the same."""
+    archive = operator.folder / "shop.tgz"
+    pack = [sys.executable, "-m", "solenoid", "pack", str(operator.app)]
+    pack += ["-o", str(archive)]
+    subprocess.run(pack, env=operator.environ, check=True, capture_output=True)
+    example = ROOT / "examples" / "deploy_to_drones.py"
+    command = [sys.executable, str(example), str(operator.inventory), str(archive)]
+    ended = subprocess.run(
+        [*command, *AS_NOBODY[1:]],
+        env=operator.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(line.split()[:2] for line in ended.stdout.splitlines()) == [
+        [f"{name}:", "done"] for name in NAMES
+    ]
+    assert operator.versions() == ALL_ONE
