@@ -151,7 +151,10 @@ class Attempt:
         self._data = b""
         self._clear()
         if after is not None:
-            (release / AFTER).write_text(str(after))
+            # The folder is the app's user's, who may have been there before us.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with open(os.open(release / AFTER, flags, 0o644), "w") as file:
+                file.write(str(after))
         self._receiving, sending = os.pipe()
         try:
             late = patience + _SLACK if after is not None else 0.0

@@ -39,12 +39,14 @@ async def start(
     *,
     sha256: str | None = None,
     config: Config | None = None,
+    as_before: bool = False,
     report: Report | None = None,
 ) -> Switched:
     """Start the snapshot at `url`, or without one a release that is there.
 
-    That is the one of `app.version`, else the current one. What runs in the run
-    directory is replaced: if the new one does not start, it runs, still or again.
+    That is the one of `app.version`, else the current one; with `as_before` just as it
+    was started then, if it was. What runs in the run directory is replaced: if the new
+    one does not start, it runs, still or again.
 
     Raises what the steps raise: SolenoidError, whose `step` says which it was.
     """
@@ -52,6 +54,9 @@ async def start(
     with place.locked() as lock:
         if url is None:
             record = _there(place, app)
+            if as_before and record.launch is not None:
+                how = Launch.from_json(record.launch)
+                return await switch(place, record.id, how, lock=lock, report=told)
         else:
             record = await _bring(place, app, url, sha256, settings, told)
         folder = place.release(record.id)
@@ -60,7 +65,9 @@ async def start(
         user = await ensure_user(app.system_user)
         variables = environment(app, record, folder, user, engines)
         await check_program(package, variables, user)
-        await restrict_filesystem(folder, user)
+        if record.launch is None or record.launch["user"]["uid"] != user.uid:
+            # Not again where the app has been: it is done, and links could be races.
+            await restrict_filesystem(folder, user)
         how = plan(place, app, folder, package, user, engines, variables, settings)
         await asyncio.to_thread(prepare, place, folder, how, variables)
         done = await _switch(place, app, record.id, how, lock, told)

@@ -28,8 +28,9 @@ class Status:
     """How an app is: `state` is a word of the keeper's, or `never started`, or `lost`.
 
     `release` is the one that runs, else the current one; `failed` the release that was
-    tried last, if that did not start, and `why`. Times are seconds since 1970. `start`
-    is the start event of the monitor that runs.
+    tried last, if that did not start, and `why`. `also` are others that have a keeper,
+    which a solenoid has left that was killed. Times are seconds since 1970. `start` is
+    the start event of the monitor that runs, None until there is one.
     """
 
     run_dir: str
@@ -49,6 +50,7 @@ class Status:
     restrict: str | None = None
     failed: str | None = None
     why: str | None = None
+    also: tuple[str, ...] = ()
 
 
 async def status(run_dir: str | os.PathLike[str]) -> Status:
@@ -73,6 +75,7 @@ def look(run_dir: RunDir) -> Status:
         found = _of(run_dir, shown, *states[shown.id])
     else:
         found = Status(str(run_dir), current, None, False, "never started")
+    found = replace(found, also=tuple(one.id for one in held[1:]))
     if failed is None:
         return found
     return replace(found, failed=failed.id, why=failed.failed)
@@ -117,13 +120,7 @@ def sentence(status: Status, now: float) -> str:
     words = [status.release or "no release", status.state]
     if status.since is not None and status.state != "lost":
         words[-1] += f" for {_span(now - status.since)}"
-    meta = (status.start or {}).get("meta")
-    if isinstance(meta, dict):
-        words += [
-            f"{name} {meta[name]}"
-            for name in ("port", "address", "path")
-            if name in meta
-        ]
+    words += _started(status)
     if status.pid:
         words.append(f"pid {status.pid}")
     if status.keeper:
@@ -136,9 +133,25 @@ def sentence(status: Status, now: float) -> str:
         words.append(f"next start in {_span(status.next - now)}")
     if status.restarts:
         words.append(f"{status.restarts} restart{'s' if status.restarts > 1 else ''}")
+    if status.also:
+        words.append(f"{', '.join(status.also)} too, which solenoid start ends")
     if status.failed:
         words.append(f"{status.failed} has failed: {status.why}")
     return ", ".join(words)
+
+
+def _started(status: Status) -> list[str]:
+    """Say where it listens, or that it has not got as far as that."""
+    if not status.running:
+        return []
+    if status.start is None:
+        return ["it has not started yet"]
+    meta = status.start.get("meta")
+    about = meta if isinstance(meta, dict) else {}
+    if status.start.get("metric") != 1:
+        return [f"it has not started: {about.get('reason')}"]
+    places = ("port", "address", "path")
+    return [f"{name} {about[name]}" for name in places if name in about]
 
 
 def _span(seconds: float) -> str:

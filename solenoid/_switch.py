@@ -202,10 +202,10 @@ class _Switch:
             done = self._launch(how, running if order == "stop-first" else [])
             self._commit(before, how, done)
         except StopError:  # the old one is neither gone nor well: leave it at that
-            self._stop([self.release])
+            self._stop_new()
             raise
         except Exception as error:  # whatever it is, the old release shall run
-            self._stop([self.release])
+            self._stop_new()
             failed = replace(before, launch=before.launch or how.to_json())
             write_record(self.run_dir, replace(failed, failed=str(error)))
             raise self._gone_back(running, error) from error
@@ -268,10 +268,13 @@ class _Switch:
                 path.unlink()
 
     def _stop(self, names: Iterable[str]) -> None:
+        """End releases that were there before, as they were started."""
         for name in names:
-            record = read_record(self.run_dir, name)
-            if stop_release(self.run_dir, record) is not None:
+            if stop_release(self.run_dir, self._records[name]) is not None:
                 self._told.info(f"stopped release {name}")
+
+    def _stop_new(self) -> None:
+        stop_release(self.run_dir, read_record(self.run_dir, self.release))
 
     def _gone_back(self, running: Sequence[str], error: Exception) -> LaunchError:
         """Have the release of before run; return the error that says so."""

@@ -54,6 +54,9 @@ exit status: 0 the app runs; 21 it has not started; 22 it has not, and the old r
 runs; other steps: 10 to 25, see docs/exit-codes.md.
 """
 
+# The options that say what to start and where, or how to tell of it.
+_WHAT = ("app_version", "run_dir", "config", "json", "legacy_exit")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this command."""
@@ -190,11 +193,26 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     app = await _app(options, config, user)
     console.log_to(place.log)
     done = await start(
-        place.path, app, url, sha256=options.sha256, config=config, report=console
+        place.path,
+        app,
+        url,
+        sha256=options.sha256,
+        config=config,
+        as_before=_says_nothing(options),
+        report=console,
     )
     console.info(f"release {done.release} runs, keeper {done.keeper}")
     console.event(done.event)
     return 0
+
+
+def _says_nothing(options: argparse.Namespace) -> bool:
+    """Say whether there is no word on how to start, only on what."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    usual = vars(parser.parse_args([]))
+    given = vars(options)
+    return all(given[name] == usual[name] for name in usual.keys() - set(_WHAT))
 
 
 async def _app(options: argparse.Namespace, config: Config, user: str) -> App:

@@ -86,7 +86,8 @@ class Drone:
 
     def popen(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         """Start solenoid."""
-        if self.root and words[0] == "start":
+        # A start that says nothing is as before, when this was said.
+        if self.root and words[0] == "start" and len(words) > 1:
             words = (*words, "--system-user", NOBODY.name)
         command = [sys.executable, "-m", "solenoid", words[0]]
         command += ["--run-dir", str(self.run_dir), *words[1:]]

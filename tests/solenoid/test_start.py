@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.solenoid.drone import BROKEN, ask, event_of, lives, snapshot
+from tests.solenoid.drone import BROKEN, SERVER, ask, event_of, lives, snapshot
 from tests.solenoid.servers import free_port
 
 if TYPE_CHECKING:
@@ -151,3 +151,38 @@ def test_time_out(drone: Drone, place: Path) -> None:
     assert event_of(legacy)["metric"] == 0
     missing = drone.run("start", "--from", "file:./none.tgz", "--legacy-exit")
     assert missing.returncode == 1
+
+
+def test_as_before(drone: Drone, place: Path) -> None:
+    """A release that is there starts as it was, unless there is a word on how."""
+    pidfile = place / "run" / "named.pid"
+    archive = snapshot(place / "a.tgz")
+    words = ("-u", "alice", "-a", "shop", "-p", str(pidfile), "-e", '{"A": "1"}')
+    drone.start(archive, *words)
+    again = drone.run("start")
+    assert again.returncode == 0, again.stderr
+    event = event_of(again)
+    assert event["meta"]["app"] == {"user": "alice", "name": "shop"}
+    assert ask(event)["env"]["A"] == "1"
+    assert pidfile.read_text() == str(drone.status()["keeper"])
+    other = drone.run("start", "-e", '{"A": "2"}')
+    assert ask(event_of(other))["env"]["A"] == "2"
+    assert "app" not in event_of(other)["meta"]
+    assert not pidfile.exists()
+    assert drone.pid == drone.status()["keeper"]
+
+
+def test_not_started_yet(one: Drone, place: Path) -> None:
+    """An app that hangs after a restart is not said to be well."""
+    hangs = (
+        "const fs = require('fs');\n"
+        "if (fs.existsSync('hang')) setInterval(() => {}, 1000);\n"
+        "else { fs.writeFileSync('hang', '');\n" + SERVER + "}\n"
+    )
+    archive = snapshot(place / "a.tgz", server=hangs)
+    one.start(archive, "--start-timeout", "1")
+    failed = one.run("restart")
+    assert failed.returncode == 21
+    assert event_of(failed)["meta"]["reason"] == "timeout"
+    said = one.run("status")
+    assert "it has not started: timeout" in said.stdout
