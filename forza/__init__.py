@@ -10,8 +10,6 @@
 Importing this package imports nothing else; a name is loaded when it is used.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from forza._errors import (

@@ -168,9 +168,9 @@ def _fork_exec(
     group: str,
 ) -> int:
     """Do what posix_spawn cannot: change directory, user, cgroup and limits."""
-    from forza._lean import _libc
+    from forza._libc import libc
 
-    prctl = _libc("prctl")  # before the fork: it may have to be loaded
+    prctl = libc("prctl")  # before the fork: it may have to be loaded
     readable, writable = map(above_stdio, os.pipe())  # closed by the exec
     monitor = os.getpid()
     try:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from time import time
 
 from orjson import OPT_PASSTHROUGH_DATACLASS, dumps
@@ -111,6 +110,8 @@ class Encoder:
             try:
                 events += begin + dumps(line.decode()) + end
             except UnicodeDecodeError:
+                from binascii import b2a_base64  # 25 kB, with its library
+
                 raw = b',"raw":"' + b2a_base64(line, newline=False) + b'"}}\n'
                 text = dumps(line.decode(errors="replace"))
                 events += begin + text + end[:-3] + raw

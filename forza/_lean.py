@@ -6,9 +6,8 @@ Importing the two brings in 130 modules, most of them for paths that forza does 
 take: TLS through the loop, its subprocesses, executors, debugging, odd types in JSON.
 `load` puts small stand-ins in the place of those modules while the import runs, and
 takes every one of them out of `sys.modules` again: whoever imports `ssl` afterwards
-gets the real one, and `asyncio` completes itself when it is first used.  `settle`
-then hands back the memory that only start-up needed.  docs/lean-runtime.md has the
-figures and the traps.
+gets the real one, and `asyncio` completes itself when it is first used.
+docs/lean-runtime.md has the figures and the traps.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ else:
 TESTED_PYTHON = ((3, 11), (3, 12), (3, 13))
 TESTED = {"uvloop": ("0.23.0",), "orjson": ("3.13.0",)}
 TRIAL_SECONDS = 10
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def load() -> tuple[Callable[[], AbstractEventLoop], bool]:
@@ -502,7 +500,7 @@ def _check(new_loop: Callable[[], AbstractEventLoop]) -> None:
 def forget_loader() -> None:
     """Free what only `load` needs: the modules that are imported next take its place.
 
-    What has to answer for good stays: the packages, the later names, `settle`.
+    What has to answer for good stays: the packages and the later names.
     """
     for function in (
         *(load, _load_plain, _load_lean, _is_tested, _try_in_child, _check),
@@ -510,89 +508,3 @@ def forget_loader() -> None:
         *(_stand_ins, _asyncio_names, _later, _all_of),
     ):
         del globals()[function.__name__]
-
-
-def settle(loop: object) -> None:
-    """Give back the memory that only start-up, or a burst, needed.
-
-    Takes a few milliseconds, and has to run in the loop's thread.  What a platform
-    lacks (glibc, /proc) is left out.
-    """
-    import gc
-
-    gc.collect()
-    for step in (
-        _refuse_huge_pages,
-        lambda: _drop_buffer(loop),
-        _unmap_clean_file_pages,
-        _trim_heap,
-    ):
-        try:
-            step()
-        except (ImportError, AttributeError, OSError, ValueError):
-            continue
-
-
-def _refuse_huge_pages() -> None:
-    """Real: where huge pages are always on, two arenas may grow into one of 2 MB."""
-    _libc("prctl")(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE
-
-
-def _drop_buffer(loop: object) -> None:
-    """Real: give back the pages of the loop that hold only zeros (240 kB).
-
-    uvloop's Loop contains a buffer for its stream transports, of which forza has
-    none, and making the loop has touched every page of it.  A private page of zeros
-    reads the same after the kernel has taken it back.  Only the loop's own pages are
-    looked at, and in its own thread: so nobody writes there between look and taking.
-    """
-    zeros = bytes(PAGE)
-    first, end = -(-id(loop) // PAGE) * PAGE, id(loop) + type(loop).__basicsize__
-    with open("/proc/self/mem", "rb", 0) as memory:
-        for address in range(first, end - PAGE + 1, PAGE):
-            memory.seek(address)
-            if memory.read(PAGE) == zeros:
-                _libc("madvise")(address, PAGE, 4)  # MADV_DONTNEED
-
-
-def _unmap_clean_file_pages() -> None:
-    """Not real, but counted as resident: unmap code that only start-up ran.
-
-    The pages stay in the page cache, and come back from there when they are touched.
-    Taken are the libraries' mappings that nobody can write to and of which, says
-    smaps, no page is our own, neither here nor in swap.  "Not writable" alone would
-    not do: what the dynamic linker has relocated is read-only by now, and without it
-    the process crashes.
-    """
-    where, library, ours = b"", False, b""
-    with open("/proc/self/smaps", "rb") as smaps:
-        for line in smaps:
-            if line[:1] in b"0123456789abcdef":
-                where, mode, _, _, inode, *_ = line.split(None, 5)
-                library = mode in (b"r--p", b"r-xp") and inode != b"0"
-            elif line[:10] == b"Anonymous:":
-                ours = line.split()[1]
-            elif library and line[:5] == b"Swap:" and ours == line.split()[1] == b"0":
-                start, end = (int(n, 16) for n in where.split(b"-"))
-                _libc("madvise")(start, end - start, 4)  # MADV_DONTNEED
-
-
-def _trim_heap() -> None:
-    """Real: malloc keeps what is freed until it is told to look (glibc only)."""
-    _libc("malloc_trim")(0)
-
-
-def _libc(name: str) -> Callable[..., int]:
-    """Return a function of the C library; ctypes itself would cost 0.2 MB more."""
-    if name not in _functions:
-        import _ctypes
-
-        long = type("long", (_ctypes._SimpleCData,), {"_type_": "l"})
-        kind = {"_flags_": _ctypes.FUNCFLAG_CDECL, "_restype_": long}
-        address = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)  # type: ignore[arg-type]
-        call = type("function", (_ctypes.CFuncPtr,), kind)(address)
-        _functions[name] = lambda *args: call(*map(long, args))
-    return _functions[name]
-
-
-_functions: dict[str, Callable[..., int]] = {}

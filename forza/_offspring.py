@@ -9,7 +9,7 @@ import sys
 from time import monotonic
 
 from forza._errors import EXIT_SETUP
-from forza._lean import _libc
+from forza._libc import libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +183,6 @@ def _parent(pid: int) -> int:
 
 def _prctl(option: int, value: int) -> None:
     try:
-        _libc("prctl")(option, value, 0, 0, 0)
+        libc("prctl")(option, value, 0, 0, 0)
     except (ImportError, AttributeError, OSError):  # not this C library
         pass

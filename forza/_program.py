@@ -86,8 +86,8 @@ def load_runtime() -> Runtime:
         # now, they leave room for the modules that are still to come, unless one of
         # those is looked for in all folders again: hence these.
         import _ctypes  # noqa: F401
-        import binascii  # noqa: F401
         import fcntl  # noqa: F401
+        import select  # noqa: F401
 
         sys.path_importer_cache.clear()
         _lean.forget_loader()
@@ -168,13 +168,13 @@ def adopt_orphans(*own: int) -> bool:
     Not if there are children but our `own`: strangers from before us, whose orphans
     could not be told from the app's. Nor as PID 1, to whom all come anyway.
     """
-    from forza._lean import _libc
+    from forza._libc import libc
 
     try:
         there = read("/proc/thread-self/children").split()
         if os.getpid() == 1 or there != [b"%d" % pid for pid in own]:
             return False
-        return _libc("prctl")(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return libc("prctl")(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     except (ImportError, AttributeError, OSError):  # no /proc, or not this C library
         return False
 
@@ -191,7 +191,7 @@ async def _reap(monitor: Monitor) -> None:
 
 async def _settle(monitor: Monitor) -> None:
     """Give memory back once start-up is over, and after each burst of output."""
-    from forza._lean import settle
+    from forza._settle import settle
 
     ticks = settled = last = backlogs = 0
     async for _ in monitor.every(_SETTLE_EVERY):

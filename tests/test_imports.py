@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # (benchmarks/memory.py) and put the figure into the changelog.
 
 # `import forza`: the surface is looked up by name, nothing is behind it yet.
-FORZA = {"forza", "__future__"}
+FORZA = {"forza"}
 
 # The lean runtime, over what `python -I -S` itself has loaded.
 LEAN = {

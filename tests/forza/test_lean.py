@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forza import _lean
+from forza import _lean, _settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PRELUDE = """\
 import sys
 sys.path[1:] = {path!r}
-from forza import _lean
+from forza import _lean, _settle
 """
 LOAD = """\
 new_loop, lean = _lean.load()
@@ -845,23 +845,23 @@ async def work():
     return await loop.getaddrinfo(b"localhost", 80)
 loop.run_until_complete(work())
 before = memory()
-_lean.settle(loop)
+_settle.settle(loop)
 after = memory()
 print(before[0] - after[0], before[1] - after[1])
 for _ in range(3):
     assert loop.run_until_complete(work())
-    _lean.settle(loop)
+    _settle.settle(loop)
 import asyncio, ssl, logging
 async def echo():
     server = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(*address)
-    _lean.settle(loop)
+    _settle.settle(loop)
     assert await reader.read() == b""
     writer.close()
     server.close()
     await asyncio.to_thread(int)
-    _lean.settle(loop)
+    _settle.settle(loop)
     assert await asyncio.to_thread(int) == 0
 loop.run_until_complete(echo())
 """
@@ -878,13 +878,13 @@ def test_settling_after_a_burst_gives_the_burst_back() -> None:
         + """
 loop.call_soon(loop.stop)
 loop.run_forever()
-_lean.settle(loop)
+_settle.settle(loop)
 before = memory()
 burst = [bytes(n % 2000 + 600) for n in range(20_000)]
 during = memory()
 kept = burst[::4000]
 del burst
-_lean.settle(loop)
+_settle.settle(loop)
 after = memory()
 print(during[1] - before[1], after[1] - before[1])
 """
@@ -899,18 +899,18 @@ def test_the_buffer_of_the_loop_is_given_back_only_while_it_is_empty() -> None:
     run_lean(
         MEMORY
         + """
-fill = _lean._libc("memset")
-length = 50 * _lean.PAGE
+fill = _settle.libc("memset")
+length = 50 * _settle.PAGE
 middle = id(loop) + (type(loop).__basicsize__ - length) // 2
-_lean._drop_buffer(loop)
+_settle._drop_buffer(loop)
 fill(middle, 7, length)
 full = memory()[1]
-_lean._drop_buffer(loop)
+_settle._drop_buffer(loop)
 with open("/proc/self/mem", "rb", 0) as mem:
     mem.seek(middle)
     assert mem.read(length) == b"\7" * length
 fill(middle, 0, length)
-_lean._drop_buffer(loop)
+_settle._drop_buffer(loop)
 assert memory()[1] < full - length // 1024 // 2
 loop.call_soon(loop.stop)
 loop.run_forever()
@@ -927,7 +927,7 @@ import orjson
 loop.call_later(0.001, loop.stop)
 loop.run_forever()
 orjson.dumps({"a": 1.5})
-_lean.settle(loop)
+_settle.settle(loop)
 loop.call_later(0.001, loop.stop)
 loop.run_forever()
 print(*memory())
@@ -938,15 +938,15 @@ print(*memory())
     assert anonymous < 5_000
 
 
-@pytest.mark.parametrize("missing", ["_libc", "open"])
+@pytest.mark.parametrize("missing", ["libc", "open"])
 def test_settling_does_without_what_a_platform_lacks(missing: str) -> None:
     """No glibc, no /proc: nothing is given back, and nothing is said."""
     run_lean(
         f"""
         def missing(*args):
             raise OSError("not here")
-        _lean.{missing} = missing
-        _lean.settle(loop)
+        _settle.{missing} = missing
+        _settle.settle(loop)
         loop.call_soon(loop.stop)
         loop.run_forever()
         """
@@ -989,9 +989,9 @@ def test_only_pages_that_come_back_from_a_file_are_unmapped(
     """A page of our own, in memory or in swap, would be lost: its mapping stays."""
     smaps = SMAPS.format(clean=clean, swapped=swapped).encode()
     given: list[int] = []
-    monkeypatch.setattr(_lean, "open", lambda *_: io.BytesIO(smaps), raising=False)
-    monkeypatch.setattr(_lean, "_libc", lambda _: lambda *args: given.append(args[0]))
-    _lean._unmap_clean_file_pages()
+    monkeypatch.setattr(_settle, "open", lambda *_: io.BytesIO(smaps), raising=False)
+    monkeypatch.setattr(_settle, "libc", lambda _: lambda *args: given.append(args[0]))
+    _settle._unmap_clean_file_pages()
     assert given == taken
 
 
@@ -1001,7 +1001,7 @@ def test_settling_takes_any_loop() -> None:
         """
         import asyncio
         loop = asyncio.new_event_loop()
-        _lean.settle(loop)
+        _settle.settle(loop)
         assert loop.run_until_complete(asyncio.sleep(0, 3)) == 3
         loop.close()
         """
@@ -1013,9 +1013,9 @@ def test_huge_pages_are_refused_from_then_on() -> None:
     run_lean(
         """
         get_thp_disable = 42
-        assert _lean._libc("prctl")(get_thp_disable, 0, 0, 0, 0) == 0
-        _lean.settle(loop)
-        assert _lean._libc("prctl")(get_thp_disable, 0, 0, 0, 0) == 1
+        assert _settle.libc("prctl")(get_thp_disable, 0, 0, 0, 0) == 0
+        _settle.settle(loop)
+        assert _settle.libc("prctl")(get_thp_disable, 0, 0, 0, 0) == 1
         """
     )
 
@@ -1030,7 +1030,7 @@ ours = new_loop()
 import asyncio
 assert isinstance(ours, asyncio.AbstractEventLoop)
 assert ours.run_until_complete(asyncio.wait_for(asyncio.sleep(0, 5), 9)) == 5
-_lean.settle(ours)
+_settle.settle(ours)
 ours.close()
 """
     )
