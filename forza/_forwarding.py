@@ -56,10 +56,11 @@ class Forwarding:
 
     def install(self, loop: AbstractEventLoop) -> None:
         """Take all signals from here on."""
+        received = self._received  # once, and not once for each of the fifty
         for signum in HANDLED:
             # nohup means it
             if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
-                loop.add_signal_handler(signum, self._received, signum)
+                loop.add_signal_handler(signum, received, signum)
 
     def _received(self, signum: int) -> None:
         sent = self._rewritten.get(signum, signum)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from forza import _startlog
 from forza._wait import end, settle
 from forza.plugins import number
 from forza.ready import DEFAULT, sources
@@ -59,7 +58,9 @@ class Start:
         if "ipc" in self._kinds and not monitor.options.ipc:
             monitor.say("--ready ipc: the command is not node, so see --ipc")
         if monitor.start_log is not None:
-            _startlog.prepare(monitor.start_log)
+            from forza._startlog import prepare
+
+            prepare(monitor.start_log)
         if monitor.process is None:
             from forza.ready.before import hook
 
@@ -229,8 +230,10 @@ class Start:
         self.reported = True
         self._output = self._log = None
         if self.monitor.start_log is not None:
+            from forza._startlog import write
+
             try:
-                _startlog.write(self.monitor.start_log, event)
+                write(self.monitor.start_log, event)
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 self.monitor.say(f"cannot write the start log: {reason}")
