@@ -37,6 +37,7 @@ of 1 s, twice as long each time up to 30 s; 60 s of health make it 1 s again. Wh
   --stable SECS          time without an end that makes the next pause the first (60)
   --park COUNT/SECS      park after so many ends in so many seconds (default 20/900),
                          or never
+  -v, --version          print the version
   --help                 print this
 
 SIGTERM and SIGINT end the command (SIGTERM, 5 s, SIGKILL; forza has its own grace) and
@@ -51,6 +52,7 @@ examples:
 
 exit status: 0 told to end; 2 the command ended within --min-uptime, or a usage error;
 3 a bad port in forza's options; 4 another keeper holds the state file; 125 cannot go on
-(a file cannot be opened); else the command's own, where --restart or --stop-codes makes
+(a file cannot be opened); `start`: 127 there is no such command, 126 it cannot be run;
+else the command's own, where --restart or --stop-codes makes
 that final. `status`: 0 all are running, 5 one is parked, 1 not all are.
 """

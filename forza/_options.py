@@ -41,6 +41,14 @@ def seconds(name: str, word: str) -> float:
     return value
 
 
+def some_seconds(name: str, word: str) -> float:
+    """Take a number of seconds above 0."""
+    value = seconds(name, word)
+    if not value:
+        raise UsageError(f"--{name} must be a number of seconds above 0, not '{word}'")
+    return value
+
+
 def signal_number(word: str) -> int:
     """Return 15 for `TERM`, `SIGTERM`, `term` or `15`; `RTMIN+2` is one, too.
 
@@ -236,7 +244,7 @@ START: dict[str, Converter] = {
     "bind-hook": choice(auto="auto", on="on", off="off"),
     "ready": text,
     "stable": seconds,
-    "watchdog": seconds,
+    "watchdog": some_seconds,
 }
 # What has no value.
 FLAGS = ("bind-any", "help", "keep", "legacy-chunks", "version")

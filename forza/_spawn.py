@@ -177,6 +177,26 @@ def _find(file: str, env: Mapping[str, str]) -> str:
     raise OSError(missing, os.strerror(missing))
 
 
+def look_up(file: str, env: Mapping[str, str], cwd: str | None) -> str:
+    """Return where a program is that could be run from there. Raises SpawnError."""
+    from forza._process import ProcessOptions
+
+    step = "exec"
+    try:
+        place = os.path.join(cwd or "", _find(file, env))
+        if cwd is not None:
+            step = "cwd"
+            os.stat(os.path.join(cwd, ""))
+            step = "exec"
+        if os.path.isdir(place) or not os.access(place, os.X_OK):
+            os.stat(place)
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        failed = StepError(error.errno or 0, error.strerror or "", step)
+        raise _explained(ProcessOptions([file], cwd=cwd), failed) from error
+    return place
+
+
 def _explained(options: ProcessOptions, error: OSError) -> SpawnError:
     step = error.step if isinstance(error, StepError) else "exec"
     if step in LIMITS:

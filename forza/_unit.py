@@ -58,19 +58,21 @@ depend() {{
     need net
 }}
 """
+# What an init gives its services, where it gives any.
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 INITS = ("--systemd", "--openrc", "--cron")
 
 
-def unit(init: str, words: Sequence[str], name: str, grace: float) -> str:
+def unit(init: str, words: Sequence[str], name: str, grace: float, command: str) -> str:
     """Return the text for this init; `words` are aeternum's options and the command,
-    `grace` is how long a stop may take."""
+    `grace` is how long a stop may take, `command` the program that the app is."""
     from pwd import getpwuid
 
     program = [sys.executable, "-m", "forza.aeternum"]
     script = os.path.join(os.path.dirname(sys.executable), "aeternum")
     if os.access(script, os.X_OK):
         program = [script]
-    path = os.environ.get("PATH", os.defpath)
+    path = _path(command)
     user, folder, stop = getpwuid(os.getuid()).pw_name, os.getcwd(), grace + 5
     if init == "--cron":
         start = shlex.join([*program, "start", *words])
@@ -98,6 +100,19 @@ def unit(init: str, words: Sequence[str], name: str, grace: float) -> str:
         command=" ".join(quoted),
         stop=stop,
     )
+
+
+def _path(command: str) -> str:
+    """Return a service's PATH: the usual one, and where the app is found, first.
+
+    Our own may have all that one person's shell has gathered.
+    """
+    from shutil import which
+
+    folder = os.path.dirname(which(command) or "")
+    if "/" in command or not folder or folder in PATH.split(":"):
+        return PATH
+    return f"{os.path.abspath(folder)}:{PATH}"
 
 
 def _in_setting(word: str) -> str:

@@ -15,6 +15,7 @@ from forza._errors import (
     EXIT_SETUP,
     EXIT_USAGE,
     PortError,
+    SpawnError,
     UsageError,
 )
 from forza._policy import RESTARTS, patience
@@ -44,10 +45,15 @@ _SEE = "; try 'aeternum --help'"
 def main() -> None:
     """Run the program: the entry point of the script `aeternum`. Does not return."""
     argv = sys.argv[1:]
-    if argv[:1] == ["--help"] or argv[1:2] == ["--help"]:
+    if "--help" in argv[:2]:
         from forza._aeternum_help import TEXT
 
         print(TEXT, end="")  # noqa: T201
+        return
+    if {"--version", "-v"} & set(argv[:2]):
+        from forza._version import __version__
+
+        print(f"aeternum {__version__}")  # noqa: T201
         return
     try:
         if argv[:1] and argv[0] in TELLING:
@@ -64,9 +70,12 @@ def main() -> None:
             name = "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
             grace = patience(settings)
             name = name.removesuffix(".state")
-            print(unit(init, argv[1:], name, grace), end="")  # noqa: T201
+            text = unit(init, argv[1:], name, grace, words[0])
+            print(text, end="")  # noqa: T201
             return
         _check_files(options)
+        if action == "start":
+            _check_command(words, settings)
         if settings is not None:
             settings.pop("keep", None)  # by whom else
         if path := options.get("state"):
@@ -75,6 +84,9 @@ def main() -> None:
         sys.stderr.write(f"aeternum: {error}\n")
         bad_port = isinstance(error, PortError)
         raise SystemExit(EXIT_PORT if bad_port else EXIT_USAGE) from None
+    except SpawnError as error:
+        sys.stderr.write(f"aeternum: {error.strerror}\n")
+        raise SystemExit(error.code) from None
     except _state.HeldError as error:
         sys.stderr.write(f"aeternum: another keeper holds {error}\n")
         raise SystemExit(EXIT_HELD) from None
@@ -102,7 +114,10 @@ def keep(
 def _understand(argv: Sequence[str]) -> tuple[str, dict[str, Any], tuple[str, ...]]:
     """Return start or run, the keeper's options, and the command's words."""
     if not argv or argv[0] not in KEEPING:
-        raise UsageError(f"the first word must be start or run{_SEE}")
+        *most, last = (*KEEPING, *TELLING)
+        got = f", not '{argv[0]}'" if argv else ""
+        known = f"{', '.join(most)} or {last}"
+        raise UsageError(f"the first word must be {known}{got}{_SEE}")
     options: dict[str, Any] = {}
     words = list(reversed(argv[1:]))
     while words and words[-1].startswith("-"):
@@ -218,6 +233,16 @@ def _check_files(options: dict[str, Any]) -> None:
                 raise OSError(error.errno, error.strerror, path) from None
             if not os.access(folder, os.W_OK):
                 raise OSError(EACCES, os.strerror(EACCES), path)
+
+
+def _check_command(words: Sequence[str], settings: dict[str, Any] | None) -> None:
+    """Raise SpawnError for a slip that nobody would hear of once we are detached.
+
+    What is there now and gone later is the keeper's to deal with.
+    """
+    from forza._spawn import look_up
+
+    look_up(words[0], os.environ, (settings or {}).get("cwd"))
 
 
 def _block_signals() -> None:

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHORT = {"-h": "--host", "-p": "--port", "-v": "--version"}
+_VERBS = ("listen", "flush", "status", "resume")
 _SEE = "; try 'forza --help'"
 
 
 def main() -> None:
     """Run the program: the entry point of the script `forza`. Does not return."""
     argv = sys.argv[1:]
+    if argv[:1] and argv[0] in _VERBS and {"--version", "-v"} & set(argv[1:]):
+        argv = ["--version"]
     if argv[:1] == ["listen"]:
         from forza.listen import main as listen
 
@@ -130,8 +133,12 @@ def split(argv: Sequence[str]) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
                 value = words.pop()
             elif not known:
                 raise UsageError(f"unknown option {word}, or no value for it{_SEE}")
-            elif name != "host":  # which alone means this machine
+            elif name == "host":
+                value = DEFAULT_HOST
+            else:
                 raise UsageError(f"option {word} needs a value{_SEE}")
+        if name == "host" and not all(value.split(",")):
+            raise UsageError(f"--host must name a host, not '{value}'{_SEE}")
         options.append((name, value))
     return options, tuple(reversed(words))
 

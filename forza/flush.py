@@ -163,9 +163,8 @@ class Flusher:
         self._dropped: dict[str, float] = {}
 
     def say(self, text: str, *, problem: bool = True) -> None:
-        """Tell the operator of trouble."""
-        if problem:
-            self._say(text)
+        """Tell the operator how it goes, in trouble or not."""
+        self._say(text)
 
     def send(
         self,

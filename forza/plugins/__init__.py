@@ -28,6 +28,8 @@ BUILT_IN = {
 }
 ALL = tuple(BUILT_IN)
 GROUP = "forza.plugins"
+# What is called otherwise on the command line.
+_OPTIONS = {("start", "stable"): "--stable", ("start", "watchdog"): "--watchdog"}
 
 
 def in_order(names: Iterable[str | Factory]) -> list[str | Factory]:
@@ -113,7 +115,8 @@ def _entry_points() -> dict[str, str]:
 
 
 def number(plugin: str, options: Mapping[str, str], name: str, default: float) -> float:
-    """Return the option as a number above 0. Raises PluginError."""
+    """Return the option as a number above 0. Raises PluginError, which names the option
+    as the command line does."""
     text = options.get(name)
     if text is None:
         return default
@@ -122,5 +125,6 @@ def number(plugin: str, options: Mapping[str, str], name: str, default: float) -
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise PluginError(f"{plugin}: {name} must be a number above 0, not '{text}'")
+        option = _OPTIONS.get((plugin, name), f"--{plugin}-{name}")
+        raise PluginError(f"{option} must be a number above 0, not '{text}'")
     return value

@@ -58,7 +58,7 @@ class Wanted:
         self.longest = _longest(options.get("longest"))
         self.rate = _rate(options.get("rate"))
         if self.chunks == "yes" and set(options) != {"chunks"}:
-            raise PluginError("logs: chunks are sent as they are: no other option")
+            raise PluginError("--legacy-chunks: no other --logs option goes with it")
 
     def stream(self, monitor: Monitor, service: str) -> Chunks | Lines:
         """Return what takes one stream's data; what is not asked for costs nothing."""
@@ -82,7 +82,7 @@ class Wanted:
 
 def _choice(name: str, text: str, choices: tuple[str, str]) -> str:
     if text not in choices:
-        raise PluginError(f"logs: {name} must be {' or '.join(choices)}, not '{text}'")
+        raise PluginError(f"--logs-{name} must be {' or '.join(choices)}, not '{text}'")
     return text
 
 
@@ -93,7 +93,9 @@ def _longest(text: str | None) -> int:
 
     value = size("logs-longest", text)
     if not _SHORTEST <= value <= _MOST:
-        raise PluginError(f"logs: longest must be from {_SHORTEST} to 1M, not '{text}'")
+        raise PluginError(
+            f"--logs-longest must be from {_SHORTEST} to 1M, not '{text}'"
+        )
     return value
 
 
@@ -109,7 +111,7 @@ def _goes_on(text: str | None) -> Callable[[bytes], object] | None:
         return re.compile(text.encode()).match
     except (re.error, ValueError) as error:
         raise PluginError(
-            f"logs: join must be 'indent' or a regular expression,"
+            f"--logs-join must be 'indent' or a regular expression,"
             f" not '{text}': {error}"
         ) from None
 
@@ -126,6 +128,7 @@ def _rate(text: str | None) -> tuple[float, int] | None:
     plain = all(t.isascii() and t.isdigit() and len(t) < 10 for t in (lines, most))
     if not plain or not int(lines) or not int(most):
         raise PluginError(
-            f"logs: rate must be LINES or LINES:BURST, as 100 or 100:1000, not '{text}'"
+            "--logs-rate must be LINES or LINES:BURST, as 100 or 100:1000,"
+            f" not '{text}'"
         )
     return float(lines), int(most)

@@ -20,8 +20,7 @@ class Process:
 
     The exit's `description` is the status in decimal, as a shell reports it (128 +
     signal); `meta` has `code`, or `signal` and perhaps `core`, and the `reason` in a
-    word: `exit`, `signal:KILL`, `oom`, `grace` (it did not end when asked to, and was
-    killed); for what never ran `not found`, `not executable`, `bad cwd`, `bad user`.
+    word, such as `exit`, `signal:KILL` or `oom`: docs/supervision.md has all.
     """
 
     def __init__(self, monitor: Monitor, options: Mapping[str, str]) -> None:

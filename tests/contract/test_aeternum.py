@@ -21,6 +21,7 @@ import pytest
 
 from forza import _native as native
 from forza._unit import INITS
+from forza._version import __version__
 from forza.aeternum import _OPTIONS, KEEPING, TELLING
 from tests.conftest import CHILDREN, PATIENCE, ROOT, MetricsServer
 from tests.contract.conftest import _MARK, Ended, Forza
@@ -896,8 +897,79 @@ def test_mistakes(
 
 @pytest.mark.parametrize("words", [(), ("halt",), ("-o", "log", "--", "true")])
 def test_neither_start_nor_run(lean_aeternum: Aeternum, words: tuple[str, ...]) -> None:
-    """The first word must be one of the two."""
+    """The first word must be one that there is; all of them are named."""
     ended = lean_aeternum.run(*words)
     assert (ended.status, ended.stdout) == (2, b"")
-    assert ended.stderr.startswith("aeternum: the first word must be start or run")
+    assert ended.stderr.startswith("aeternum: the first word must be start, run, unit")
+    assert all(f" {word}" in ended.stderr for word in (*KEEPING, *TELLING))
     assert ended.stderr.count("\n") == 1
+    if words:
+        assert f"not '{words[0]}'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("/nope",), 127, "cannot run /nope: no such file or directory"),
+        (("no-such-program",), 127, "cannot run no-such-program: command not found"),
+        (("./plain",), 126, "cannot run ./plain: permission denied"),
+        (("/",), 126, "cannot run /: permission denied"),
+        (("forza", "--", "/nope"), 127, "cannot run /nope: no such file or directory"),
+        (("forza", "--cwd", "/no", "--", "ls"), 122, "cannot run ls in /no: no such"),
+    ],
+)
+def test_a_slip_in_the_command(
+    lean_aeternum: Aeternum,
+    tmp_path: Path,
+    words: tuple[str, ...],
+    status: int,
+    says: str,
+) -> None:
+    """`start` says it, while somebody is there to hear; nothing is left running."""
+    (tmp_path / "plain").write_text("")
+    ended = lean_aeternum.run("start", "-p", "pid", "--", *words, cwd=tmp_path)
+    assert (ended.status, ended.stdout) == (status, b"")
+    assert ended.stderr.startswith(f"aeternum: {says}")
+    assert ended.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["plain"]
+    assert dict(lean_aeternum.descendants()) == {}
+
+
+def test_a_command_that_vanishes_later(lean_aeternum: Aeternum, tmp_path: Path) -> None:
+    """What was there at the start, and is there again, is kept as ever."""
+    app = tmp_path / "app"
+    app.write_text(f"#!/bin/sh\necho >> {tmp_path}/runs\nexec sleep 1000\n")
+    app.chmod(0o755)
+    lean_aeternum.detach(
+        "--min-delay",
+        0.1,
+        "--max-delay",
+        0.1,
+        "-p",
+        tmp_path / "pid",
+        "--",
+        "./app",
+        cwd=tmp_path,
+    )
+    first = written_pid(tmp_path / "pid")
+    wait_until(lambda: (tmp_path / "runs").exists(), "first run")
+    app.rename(tmp_path / "away")
+    os.kill(first, signal.SIGKILL)
+    wait_until(
+        lambda: b'"code": 127' in (tmp_path / "pid.state").read_bytes(),
+        "an end with 127",
+    )
+    (tmp_path / "away").rename(app)
+    wait_until(lambda: (tmp_path / "runs").read_text().count("\n") == 2, "second run")
+
+
+@pytest.mark.parametrize("word", ["--version", "-v"])
+def test_version(lean_aeternum: Aeternum, lean_forza: Forza, word: str) -> None:
+    """Each program says its version, after its verb, too."""
+    version = f"{__version__}\n".encode()
+    for words in (), ("start",), ("status",):
+        ended = lean_aeternum.run(*words, word)
+        assert (ended.status, ended.stdout) == (0, b"aeternum " + version)
+    for words in (), ("listen",), ("flush",), ("status",):
+        ended = lean_forza.run(*words, word)
+        assert (ended.status, ended.stdout) == (0, b"forza " + version)

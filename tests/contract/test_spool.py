@@ -133,7 +133,10 @@ def test_flush(forza: Forza, tmp_path: Path) -> None:
     assert away.stderr.splitlines()[-1] == "forza: 0 events sent; 6 left"
     with MetricsServer(port) as server:
         ended = forza.run("flush", "--spool", spool)
-        assert ended.stderr == "forza: 6 events sent; 0 left\n"
+        assert ended.stderr.splitlines() == [
+            f"forza: connected to 127.0.0.1:{port}",
+            "forza: 6 events sent; 0 left",
+        ]
         assert ended.status == 0
         events = server.wait_closed()
     assert [event["service"].rpartition("/")[2] for event in events] == [

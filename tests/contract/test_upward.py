@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from forza._unit import INITS, PATH
 from tests.conftest import PATIENCE, ROOT
 from tests.contract.test_aeternum import (
     STAYS,
@@ -251,6 +253,27 @@ def test_openrc_script(lean_aeternum: Aeternum, tmp_path: Path) -> None:
     expected = "".join(f"<{word}>\n" for word in ("run", *map(str, words)))
     assert expected in said.stdout
     assert said.stderr == ""
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_path_of_a_unit(lean_aeternum: Aeternum, tmp_path: Path, init: str) -> None:
+    """It is a service's usual one, and where the app is; nothing of a shell's own."""
+    engine = tmp_path / "engine"
+    engine.mkdir()
+    (engine / "app").write_text("")
+    (engine / "app").chmod(0o755)
+    environ = {"PATH": f"/home/me/bin:{engine}:{os.environ['PATH']}:/opt/odd"}
+    for words, first in (
+        (("sh",), ""),
+        (("/bin/sh",), ""),
+        (("no-such-command",), ""),
+        (("app",), f"{engine}:"),
+        (("forza", "-h", "--", "app"), f"{engine}:"),
+    ):
+        ended = lean_aeternum.run("unit", init, "--", *words, env=environ)
+        assert (ended.status, ended.stderr) == (0, "")
+        (path,) = re.findall(rb'PATH=([^\s"]+)', ended.stdout)
+        assert path.decode() == first + PATH
 
 
 def test_unit_needs_a_command(lean_aeternum: Aeternum) -> None:

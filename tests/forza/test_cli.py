@@ -76,7 +76,6 @@ def test_asked_for(argv: str, shown: str | None) -> None:
     [
         ("-h a", ["tcp:a:1337"]),
         ("-h", ["tcp:127.0.0.1:1337"]),
-        ("-h=", ["tcp:127.0.0.1:1337"]),
         ("-h -p 80", ["tcp:127.0.0.1:80"]),
         ("-p 80", ["tcp:127.0.0.1:80"]),
         ("-p 80 -h a", ["tcp:a:80"]),
@@ -203,10 +202,14 @@ def test_plugins(
         ("--app-x y", "unknown option --app-x"),
         ("--cpu-timeout 5", "unknown option --cpu-timeout"),
         ("--plugin logs --cpu-interval 5", "unknown option --cpu-interval"),
-        ("--cpu-interval nan", "cpu: interval must be a number above 0, not 'nan'"),
+        ("--cpu-interval nan", "--cpu-interval must be a number above 0, not 'nan'"),
         ("--cpu-interval inf", "'inf'"),
         ("--cpu-interval=-1", "'-1'"),
-        ("--start-timeout 0", "start: timeout must be a number above 0"),
+        ("--start-timeout 0", "--start-timeout must be a number above 0"),
+        ("--watchdog 0", "--watchdog must be a number of seconds above 0, not '0'"),
+        ("--logs-cr first", "--logs-cr must be keep or last, not 'first'"),
+        ("--host=", "--host must name a host, not ''"),
+        ("-h a,", "--host must name a host, not 'a,'"),
         ("--plugin no-such", "unknown plugin 'no-such'"),
         ("--to amqp:a", "'amqp:a'"),
         ("--to file:", "it names no file"),
@@ -221,6 +224,14 @@ def test_usage_error(options: str, says: str) -> None:
     assert not isinstance(caught.value, forza.PortError)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_no_host_and_an_empty_one() -> None:
+    """--host alone is this machine; a variable that is empty is a slip."""
+    _, settings = cli.parse(["-h", "--", "true"])
+    assert settings["to"] == ("tcp:127.0.0.1:1337",)
+    with pytest.raises(forza.UsageError, match="--host must name a host, not ''"):
+        cli.parse(["-h", "", "--", "true"])
 
 
 @pytest.mark.parametrize(

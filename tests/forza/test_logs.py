@@ -359,7 +359,7 @@ def test_rate() -> None:
         ({"rate": "0"}, "rate must be LINES or LINES:BURST"),
         ({"rate": "10:"}, "rate must be LINES or LINES:BURST"),
         ({"rate": "1.5"}, "rate must be LINES or LINES:BURST"),
-        ({"chunks": "yes", "cr": "last"}, "no other option"),
+        ({"chunks": "yes", "cr": "last"}, "no other --logs option"),
     ],
     ids=str,
 )

@@ -111,7 +111,7 @@ def test_bad_intervals(kind: type[Cpu | Mem], value: str) -> None:
 
     async def main() -> None:
         name = kind.__name__.lower()
-        text = f"{name}: interval must be a number above 0, not '{value}'"
+        text = f"--{name}-interval must be a number above 0, not '{value}'"
         with pytest.raises(PluginError) as caught:
             kind(FakeMonitor(), {"interval": value})
         assert str(caught.value) == text

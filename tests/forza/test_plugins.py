@@ -94,7 +94,7 @@ def test_bad_number(text: str) -> None:
     """An option that must be a number above 0 is not anything else."""
     with pytest.raises(forza.PluginError) as caught:
         plugins.number("cpu", {"interval": text}, "interval", 5.0)
-    expected = f"cpu: interval must be a number above 0, not '{text}'"
+    expected = f"--cpu-interval must be a number above 0, not '{text}'"
     assert str(caught.value) == expected
 
 
