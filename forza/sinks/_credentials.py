@@ -80,12 +80,13 @@ def _is_unknown(error: BaseException | None) -> bool:
 
 def _folder() -> str | None:
     """Return the folder of the system's authorities, if OpenSSL can look them up there,
-    and the user has not said where they are."""
+    and the user has not named a file of others."""
     if not BARE:
         return None
     file_variable, _, folder_variable, folder = ssl.get_default_verify_paths()  # type: ignore[misc]
-    if file_variable in os.environ or folder_variable in os.environ:
+    if file_variable in os.environ:
         return None
+    folder = os.environ.get(folder_variable, folder)
     try:
         is_indexed = any(name.endswith(".0") for name in os.listdir(folder))
     except OSError:

@@ -113,10 +113,16 @@ def test_name(lean_forza: Forza, serve: Serve, certificates: Certificates) -> No
 
 
 def test_the_system_knows_whom_to_trust(
-    lean_forza: Forza, serve: Serve, certificates: Certificates, tmp_path: Path
+    lean_forza: Forza,
+    serve: Serve,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Without ca= it is the system's authorities, which do not include ours; OpenSSL's
     own variables name others."""
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     server = serve(certificates.server_context())
     to = f"tls:localhost:{server.port}"
     # A folder by itself, as Debian has it, and one file, as others do.
