@@ -106,13 +106,13 @@ class Rollback:
 class Command:
     """Run any command; status 0 is well."""
 
+    verb = "run"
     run_dir = None
     undoable = False
 
     def __init__(
         self, argv: Sequence[str], *, input: bytes = b"", timeout: float | None = 600.0
     ) -> None:
-        self.verb = argv[0]
         self._argv, self._input, self._timeout = argv, input, timeout
 
     async def do(self, visit: Visit) -> Outcome:

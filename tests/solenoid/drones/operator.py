@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 
     from tests.solenoid.sshd import Fleet, Sshd
 
-# On drones that are one machine, root's apps are somebody's who is there already.
-AS_NOBODY = ("--", "--system-user", "nobody") if os.geteuid() == 0 else ()
+# On drones that are one machine, root's apps are somebody's who is there already; and
+# an app that has lived for a tenth of a second lives.
+_AS = ("--system-user", "nobody") if os.geteuid() == 0 else ()
+OPTIONS = ("-t", "100", *_AS)
 
 
 class Operator:
-    """Whoever deploys, in `folder`; the drones' run directories are in `place`."""
+    """Whoever deploys, in `folder`.
 
-    def __init__(self, folder: Path, place: Path, fleet: Fleet) -> None:
+    The drones' run directories are in `place`; their solenoid, which is the same for
+    all tests, in `bases`.
+    """
+
+    def __init__(self, folder: Path, place: Path, bases: Path, fleet: Fleet) -> None:
         self.folder, self.place, self.fleet = folder, place, fleet
+        self.bases = bases
         self.drones: dict[str, Sshd] = {}
         self.ports: dict[str, int] = {}
         self.app = folder / "shop"
@@ -66,7 +73,7 @@ class Operator:
         for name, server in self.drones.items():
             drone = server.drone
             where = {"port": self.ports.get(name, server.port), "user": drone.user}
-            about = {"host": drone.host, **where, "base": drone.base}
+            about = {"host": drone.host, **where, "base": str(self.bases / name)}
             about["srv"] = str(self.place / name)
             shown = ", ".join(f"{key} = {json.dumps(v)}" for key, v in about.items())
             made.append(f"{name} = {{{shown}}}")
@@ -87,7 +94,7 @@ class Operator:
         command = [sys.executable, "-m", "solenoid", verb, "--drones"]
         command += [str(self.inventory), *words]
         if verb in ("start", "deploy"):
-            command += AS_NOBODY
+            command += ["--", *OPTIONS]
         given: dict[str, Any] = {
             "cwd": self.folder,
             "env": self.environ,
