@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from fcntl import fcntl
+from stat import S_ISDIR
 
 from forza import _guard
 from forza._cgroup import make
@@ -170,7 +171,9 @@ def _find(file: str, env: Mapping[str, str]) -> str:
     denied = False
     for folder in env.get("PATH", os.defpath).split(":"):
         candidate = f"{folder or '.'}/{file}"
-        if os.access(candidate, os.X_OK) and not os.path.isdir(candidate):
+        # By what counts for exec, capabilities included.
+        may = os.access(candidate, os.X_OK, effective_ids=True)
+        if may and not os.path.isdir(candidate):
             return candidate
         denied = denied or os.path.isfile(candidate)
     missing = errno.EACCES if denied else errno.ENOENT
@@ -188,8 +191,8 @@ def look_up(file: str, env: Mapping[str, str], cwd: str | None) -> str:
             step = "cwd"
             os.stat(os.path.join(cwd, ""))
             step = "exec"
-        if os.path.isdir(place) or not os.access(place, os.X_OK):
-            os.stat(place)
+        mode = os.stat(place).st_mode
+        if S_ISDIR(mode) or not mode & 0o111:  # for whom else, exec will tell
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         failed = StepError(error.errno or 0, error.strerror or "", step)
