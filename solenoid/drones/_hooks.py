@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from solenoid._errors import SolenoidError
@@ -79,28 +81,40 @@ class Hooked:
     async def do(self, visit: Visit) -> Outcome:
         """Do it, hooks around it."""
         await self._hook(visit, "before-each", self._before)
-        outcome = "failed"
         try:
             done = await self._action.do(visit)
-            outcome = "done"
-        finally:
-            await self._hook(visit, "after-each", self._after, outcome=outcome)
-        return done
+        except Exception:
+            # What went wrong first is what counts.
+            await self._afterwards(visit, "failed")
+            raise
+        return replace(done, warning=await self._afterwards(visit, "done"))
 
     async def undo(self, visit: Visit, outcome: Outcome) -> None:
-        """Take it back, hooks around it."""
-        await self._hook(visit, "before-each", self._before)
+        """Take it back, hooks around it; that one of them fails is no reason not to."""
+        with suppress(HookError):
+            await self._hook(visit, "before-each", self._before)
         try:
             await self._action.undo(visit, outcome)
         finally:
-            await self._hook(visit, "after-each", self._after, outcome="undone")
+            await self._afterwards(visit, "undone")
+
+    async def _afterwards(self, visit: Visit, outcome: str) -> str:
+        """Run the last hook; what is done stays done if that fails, but it is said."""
+        step = visit.at
+        try:
+            await self._hook(visit, "after-each", self._after, outcome=outcome)
+        except HookError as error:
+            return str(error)
+        finally:
+            visit.at = step  # where it failed, if it did
+        return ""
 
     async def _hook(
         self, visit: Visit, name: str, command: str | None, **more: object
     ) -> None:
         if command is None:
             return
-        visit.step(name)
+        visit.tell(name)
         drone = visit.drone
         about = {"drone": drone.name, "host": drone.host, **more}
         await run_hook(name, command, {**self._told, **about})

@@ -62,7 +62,7 @@ def why(result: Result) -> str:
     """Return in a line why a drone is not as asked for."""
     if not result.error:
         return ""
-    where = "" if result.state == "untouched" else f"{result.step}: "
+    where = f"{result.step}: " if result.step else ""
     return printable(f"{where}{result.error}").replace("\n", " ")
 
 

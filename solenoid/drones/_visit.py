@@ -38,6 +38,7 @@ class Outcome:
     release: str | None = None
     before: str | None = None
     output: str = ""
+    warning: str = ""
     reply: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -129,10 +130,14 @@ class Visit:
 
     def step(self, step: str, detail: str = "") -> None:
         """Say what is done next. Raises LockLostError if the lock is not ours."""
-        self.at = Step(self.drone.name, step, detail)
-        self._tell(self.at)
+        self.tell(step, detail)
         if self._reached is not None and self._reached.lock is not None:
             self._reached.lock.check()
+
+    def tell(self, step: str, detail: str = "") -> None:
+        """Say what is done next, which needs no lock."""
+        self.at = Step(self.drone.name, step, detail)
+        self._tell(self.at)
 
     async def reconnect(self) -> None:
         """Connect anew, after the connection was lost. Raises as connecting does."""
@@ -260,7 +265,7 @@ class Visit:
             self.drone.name,
             state,
             step="" if state == "done" else step or self.at.step,
-            error=error,
+            error=error or made.warning,
             output=(output or made.output)[-TAIL:],
             blame=blame,
             release=made.release,

@@ -12,6 +12,7 @@ import pytest
 
 from solenoid.drones._actions import Command, Restart, Rollback, Stop
 from solenoid.drones._connect import Reached
+from solenoid.drones._hooks import Hooked
 from solenoid.drones._inventory import Drone, Probe
 from solenoid.drones._place import Place
 from solenoid.drones._rollout import Strategy
@@ -512,5 +513,32 @@ def test_hardly_any(tmp_path: Path, drones: int) -> None:
                 web.drones.clear()
             run = web.run(start(), Strategy(canary=3, batch="50%"))
             assert len(await all_of(run)) == drones
+
+    wait(main())
+
+
+def test_hooks_that_fail(tmp_path: Path) -> None:
+    """A hook before it keeps a drone as it is; one after it is only told."""
+
+    async def main() -> None:
+        async with field(tmp_path, "web1", "web2") as web:
+            before = "test $SOLENOID_DRONE = web1 || exit 4"
+            action = Hooked(start(), before, "exit 5", {})
+            await all_of(run := web.run(action))
+            assert states(run) == {"web1": "done", "web2": "failed"}
+            told = "the hook after-each ended with status 5: exit 5"
+            assert run.results["web1"].error == told
+            assert run.results["web2"].step == "before-each"
+            assert [drone.release for drone in web.drones.values()] == ["2", "1"]
+            # Going back is not for a hook to prevent, nor what failed for it to hide.
+            web["web2"].fail_start = "no\n"
+            undoing = "test $(cat count | wc -l) -lt 2 && echo >> count"
+            action = Hooked(start(), f"cd {tmp_path}; {undoing}", "exit 5", {})
+            (tmp_path / "count").touch()
+            await all_of(run := web.run(action, Strategy(batch=1)))
+            assert states(run) == {"web1": "undone", "web2": "failed"}
+            assert run.results["web2"].step == "start"
+            assert run.results["web2"].error == "no port within 15 s"
+            assert [drone.release for drone in web.drones.values()] == ["2", "1"]
 
     wait(main())
