@@ -162,6 +162,10 @@ async def lock(
     it, when, and what for is in the drone's audit log.
     """
     held = Lock(session.drone, lease, on_wait)
+    # Ours may be there still, if the connection broke and the drone has not noticed.
+    lost = session.ssh.lost_locks
+    ours = session.drone.name, app_dir
+    wait = max(wait, lost.pop(ours, 0.0) - _now())
     order = {
         "app_dir": app_dir,
         "base": session.drone.base or "",
@@ -179,12 +183,15 @@ async def lock(
         yield held
     finally:
         beats.cancel()
-        with suppress(SessionError, TimeoutError):
+        try:
             async with asyncio.timeout(_GOODBYE):
                 await channel.feed(b"")
                 await ended
-        ended.cancel()
-        channel.close()
+        except (SessionError, TimeoutError):
+            lost[ours] = _now() + lease + _GOODBYE
+        finally:
+            ended.cancel()
+            channel.close()
 
 
 async def break_lock(

@@ -55,11 +55,11 @@ class Session:
 
     def __init__(self, ssh: Ssh, drone: Drone) -> None:
         self.drone = drone
-        self._ssh = ssh
+        self.ssh = ssh
         self._connection: SSHClientConnection | None = None
 
     async def __aenter__(self) -> Self:
-        self._connection = await self._ssh.connect(self.drone)
+        self._connection = await self.ssh.connect(self.drone)
         return self
 
     async def __aexit__(

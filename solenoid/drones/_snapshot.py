@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from solenoid._errors import DigestError, FetchError
 from solenoid._retry import retrying
+from solenoid.drones._errors import SessionError
 from solenoid.storage import open_storage, redacted, scheme_of
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 _VALID = 3600
 _FOLDER = ".incoming"
 # The folder is the owner's alone: what lies in it becomes an app.
-_MAKE = 'umask 022 && mkdir -p -- "$1" && umask 077 && mkdir -p -- "$1/$2"'
+# What a deployer that was killed has left there is removed after an hour.
+_MAKE = """\
+umask 022 && mkdir -p -- "$1" && umask 077 && mkdir -p -- "$1/$2" || exit
+find "$1/$2" -type f -mmin +60 -exec rm -f -- {} + || :
+"""
 
 
 class Snapshot(Protocol):
@@ -118,8 +123,11 @@ class Sent:
         try:
             yield ["--from", place, "--sha256", self._sha256], b""
         finally:
-            # Through the connection of now: the first one may have been lost.
-            await visit.session.run(["rm", "-f", "--", place], timeout=60)
+            # Through the connection of now: the first one may have been lost. Without
+            # any, it is left to the next, and says nothing about how it went.
+            if visit.connected:
+                with suppress(SessionError):
+                    await visit.session.run(["rm", "-f", "--", place], timeout=60)
 
 
 def _digest(path: Path) -> str:

@@ -45,6 +45,9 @@ class Ssh:
         self.at_once = at_once
         self.connect_timeout = connect_timeout
         self.keepalive = keepalive
+        # Locks that were held when the connection broke, and until when the drone may
+        # not know of it.
+        self.lost_locks: dict[tuple[str, str], float] = {}
         self._dialler: Dialler | None = None
 
     async def __aenter__(self) -> Self:

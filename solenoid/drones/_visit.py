@@ -123,6 +123,11 @@ class Visit:
         self._task = asyncio.create_task(self._go())
 
     @property
+    def connected(self) -> bool:
+        """Say whether there is a connection, or was one until just now."""
+        return self._reached is not None
+
+    @property
     def session(self) -> Session:
         """Return the connection."""
         assert self._reached is not None

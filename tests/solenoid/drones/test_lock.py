@@ -15,6 +15,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +25,7 @@ from solenoid import drones
 from solenoid.drones.remote import audit
 from solenoid.drones.remote import lock as remote_lock
 from tests.conftest import PATIENCE, ROOT
+from tests.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -252,6 +255,43 @@ def test_break_lock(fleet: Fleet) -> None:
     assert line["who"] == "bob@b"
     assert line["result"].startswith("of al@a since ")
     assert not [line for line in audited(server) if line["what"] == "start"]
+
+
+def test_a_connection_that_only_we_know_is_broken(fleet: Fleet) -> None:
+    """Our own lock, held on by a drone that has heard nothing, is waited for."""
+    server = fleet.add("web")
+    app = str(server.home / "shop")
+    fleet.config.write_text(f"HostKeyAlias [127.0.0.1]:{server.port}\n")
+
+    async def main() -> None:
+        drone = replace(server.drone, port=proxy.port)
+        held = AsyncExitStack()
+        async with drones.Ssh(keepalive=0.2) as ssh:
+            with contextlib.suppress(drones.SessionError):
+                session = await held.enter_async_context(ssh.session(drone))
+                await held.enter_async_context(
+                    drones.lock(session, app, "deploy", owner="al@a", lease=10)
+                )
+                proxy.stall()
+                await session.run(["true"])
+            await held.aclose()
+            async with ssh.session(server.drone) as again:
+                waited: list[drones.Holder] = []
+                async with drones.lock(
+                    again, app, "deploy", on_wait=waited.append, lease=10
+                ):
+                    assert waited[0].owner == "al@a"
+            # The next is told at once, as ever.
+            async with (
+                ssh.session(server.drone) as one,
+                drones.lock(one, app, "deploy"),
+            ):
+                with pytest.raises(drones.LockedError):
+                    async with drones.lock(one, app, "other"):
+                        raise AssertionError("both are in")
+
+    with Proxy(server.port) as proxy:
+        asyncio.run(main())
 
 
 DEPLOYER = """
