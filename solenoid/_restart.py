@@ -11,8 +11,9 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from solenoid._attempt import failed
 from solenoid._errors import AbsentError, LaunchError
-from solenoid._launch import Launch, failed
+from solenoid._launch import Launch
 from solenoid._record import records
 from solenoid._rundir import START_LOG, RunDir, read_tail
 from solenoid._stop import keeper_of
