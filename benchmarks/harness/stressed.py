@@ -21,7 +21,7 @@ def section(results: Sequence[Line]) -> Section:
         faults = " ".join(
             f"{words}: {shown(line, name, 0)};"
             for words, name in (
-                ("statuses that were not the app's", "wrong_status"),
+                ("Statuses that were not the app's", "wrong_status"),
                 ("exit events missing", "exits_missing"),
                 ("told twice", "exits_twice"),
                 ("untrue", "exits_wrong"),
