@@ -158,8 +158,8 @@ class Flusher:
         self._encoder = Encoder(host_name(), os.urandom(8).hex(), None)
         self._sinks: list[Sink] = []
         self._spools: list[Spool] = []
-        self._closed = False
         self._sent = 0
+        self._over = False
         self._dropped: dict[str, float] = {}
 
     def say(self, text: str, *, problem: bool = True) -> None:
@@ -192,11 +192,30 @@ class Flusher:
 
     def abandon(self) -> None:
         """Leave what has not been taken by now."""
+        self._over = True
         for sink in self._sinks:
             sink.abandon()
 
     async def run(self, path: str, to: Sequence[str], patience: float) -> int:
         """Deliver all that can be delivered, and say what was; return the status."""
+        from forza.spool._depot import survey
+
+        sent = left = 0
+        has_more = True
+        while has_more and not left and not self._over:
+            delivered, left, has_more = await self._round(path, to, patience)
+            sent += delivered
+        if has_more:
+            left = sum(pending for _, pending in survey(path)[0])
+        missing = [f"{n:.0f} missing: {why}" for why, n in self._dropped.items()]
+        self._say("; ".join([f"{sent} events sent", f"{left} left", *missing]))
+        return EXIT_LEFT if left else 0
+
+    async def _round(
+        self, path: str, to: Sequence[str], patience: float
+    ) -> tuple[int, int, bool]:
+        """Deliver what may be open at a time; return how many events were sent, how
+        many are left of them, and whether there are more."""
         from typing import cast
 
         from forza.sinks import open_sink
@@ -204,33 +223,31 @@ class Flusher:
         from forza.spool._queue import Spool
 
         monitor = cast("Monitor", self)
+        self._sent = 0
         depot = Depot(path, sys.maxsize, to)
-        for url in to:
-            spool = Spool(monitor, depot, url, _BUFFER)
-            self._spools.append(spool)
-            self._sinks.append(open_sink(url, monitor, spool))
+        self._spools = [Spool(monitor, depot, url, _BUFFER) for url in to]
+        has_more = depot.has_more
+        self._sinks = [open_sink(s.url, monitor, s) for s in self._spools]
         # Each gives up when this does, however long the whole takes.
         closing = [self.loop.create_task(s.close(_FOREVER)) for s in self._sinks]
         self._watch(patience, -1)
         lost = 0
         for task in closing:
             lost += await task
-        self._closed = True
+        self._timer.cancel()
         depot.close()
         kept = sum(spool.kept for spool in self._spools)
         # What this has added itself comes last.
         own = max(0, self._sent - kept)
-        sent = sum(spool.delivered for spool in self._spools) - own
-        missing = [f"{n:.0f} missing: {why}" for why, n in self._dropped.items()]
-        self._say("; ".join([f"{sent} events sent", f"{kept + lost} left", *missing]))
-        return EXIT_LEFT if kept or lost else 0
+        delivered = sum(spool.delivered for spool in self._spools) - own
+        return delivered, kept + lost, has_more
 
     def _watch(self, patience: float, last: int) -> None:
         """Give up when nothing has been taken for so long."""
         delivered = sum(spool.delivered for spool in self._spools)
-        if self._closed:
-            return
         if delivered == last:
             self.abandon()
         else:
-            self.loop.call_later(patience, self._watch, patience, delivered)
+            self._timer = self.loop.call_later(
+                patience, self._watch, patience, delivered
+            )

@@ -10,7 +10,7 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from time import monotonic
 
 from forza._errors import SinkError
-from forza.spool._lane import LIFE, LOGS, open_lane
+from forza.spool._lane import LIFE, LOGS, is_in_use, open_lane
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ _FILE_LEAST = 32 * 1024
 _FILE_MOST = 2 * 1024 * 1024
 # Another monitor of the same folder may have died: look so often.
 _LOOK_EVERY = 60.0
+# So many lanes that were left are open at a time, whatever there is: each takes memory
+# and up to three descriptors.
+_MOST_LEFT = 32
 # What a file or folder takes on disk, whatever is in it.
 _BLOCK = 4096
 
@@ -47,6 +50,7 @@ class Depot:
         self._urls = tuple(urls)
         self._spools: list[Spool] = []
         self.found: list[Lane] = []
+        self.has_more = False  # than could be opened
         self._lock = -1
         self._look_at = 0.0
         self.logs_most = max(_FILE_LEAST, min(_FILE_MOST, most // _PARTS))
@@ -80,8 +84,10 @@ class Depot:
         return lane
 
     def look_again(self) -> None:
-        """Look for what was left, unless that was just done."""
-        if monotonic() >= self._look_at:
+        """Look for what was left: now and then, and when what was found is done."""
+        if monotonic() >= self._look_at or (
+            self.has_more and not any(spool.left for spool in self._spools)
+        ):
             self.look()
 
     def look(self) -> None:
@@ -117,11 +123,6 @@ class Depot:
         finally:
             flock(self._lock, LOCK_UN)
 
-    def in_use(self) -> int:
-        """Count the lanes that other processes have."""
-        mine = set(self._mine())
-        return sum(path not in mine for path in self._paths())
-
     def close(self) -> None:
         """Let go of the folder."""
         for lane in self.found:
@@ -136,16 +137,6 @@ class Depot:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._lock = os.open(f"{self.path}/{_LOCK}", flags, 0o600)
 
-    def _paths(self) -> list[str]:
-        # No link: whoever may write here must not have us write elsewhere.
-        with os.scandir(self.path) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if entry.name.isdecimal() and entry.is_dir(follow_symlinks=False)
-            ]
-        return [f"{self.path}/{name}" for name in sorted(names, key=int)]
-
     def _lanes(self) -> Iterator[Lane]:
         yield from self.found
         for spool in self._spools:
@@ -154,29 +145,31 @@ class Depot:
     def _mine(self) -> list[str]:
         return [lane.path for lane in self._lanes()]
 
-    def find(self, *, strict: bool = False) -> None:
-        """Lock every lane that is free. Raises OSError: if strict, for any of them."""
+    def find(self) -> None:
+        """Lock the lanes that are free, or as many as may be open. Raises OSError."""
         mine = set(self._mine())
-        for path in self._paths():
+        room = _MOST_LEFT + len(self._urls) - len(mine)
+        self.has_more = False
+        for path in lane_paths(self.path):
             if path in mine:
                 continue
+            if room <= 0:
+                self.has_more = True
+                return
             try:
                 lane = open_lane(path)
-            except FileNotFoundError:  # removed just now
-                continue
-            except OSError:
-                if strict:
-                    raise
+            except OSError:  # somebody else's, or removed just now
                 continue
             if lane is None:
                 continue
             if lane.held:
                 self.found.append(lane)
+                room -= 1
             else:
                 lane.close()
 
     def _new_lane(self) -> Lane:
-        numbers = [int(os.path.basename(path)) for path in self._paths()]
+        numbers = [int(os.path.basename(path)) for path in lane_paths(self.path)]
         number = max(numbers, default=0)
         while True:
             number += 1
@@ -201,7 +194,7 @@ class Depot:
         """
         mine = {lane.path: lane for lane in self._lanes()}
         used = _BLOCK
-        for path in self._paths():
+        for path in lane_paths(self.path):
             used += _BLOCK
             lane = mine.get(path)
             newest = {LOGS: ("", 0), LIFE: ("", 0)}
@@ -211,11 +204,12 @@ class Depot:
                 if kind in newest:
                     newest[kind] = max(newest[kind], (name, blocks(size)))
             for kind, most in ((LOGS, self.logs_most), (LIFE, self.life_most)):
-                may_grow = True
+                name, size = newest[kind]
                 if lane is not None:
                     series = lane.logs if kind == LOGS else lane.life
                     may_grow = series.is_open and series is not besides
-                name, size = newest[kind]
+                else:
+                    may_grow = bool(name) and is_in_use(path)
                 if name and may_grow:
                     used += max(0, most - size)
         return used
@@ -244,6 +238,18 @@ def blocks(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
 
 
+def lane_paths(path: str) -> list[str]:
+    """Return the lanes in a folder, by number. Raises OSError."""
+    # No link: whoever may write there must not have us write elsewhere.
+    with os.scandir(path) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.isdecimal() and entry.is_dir(follow_symlinks=False)
+        ]
+    return [f"{path}/{name}" for name in sorted(names, key=int)]
+
+
 def _files(path: str) -> Iterator[tuple[str, int]]:
     """List what is in a folder, and how large, as far as it is not just going."""
     try:
@@ -263,14 +269,22 @@ def survey(path: str) -> tuple[list[tuple[str, int]], int]:
 
     Raises SinkError if the folder cannot be used.
     """
-    depot = Depot(path, 0, ())
+    left: list[tuple[str, int]] = []
+    in_use = 0
     try:
-        depot.find(strict=True)
+        for lane_path in lane_paths(path):
+            try:
+                lane = open_lane(lane_path)
+            except FileNotFoundError:  # removed just now
+                continue
+            if lane is None:
+                in_use += 1
+                continue
+            if lane.held:
+                left.append((lane.to, lane.pending()))
+            lane.close()
     except OSError as error:
         raise _unusable(path, error) from error
-    left = [(lane.to, lane.pending()) for lane in depot.found]
-    in_use = depot.in_use()
-    depot.close()
     return left, in_use
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 
 from forza.spool._series import Series
 
@@ -147,11 +147,13 @@ class Lane:
             self._remove()
         else:
             # Whoever leaves something may do so because the machine goes down.
+            written = self.logs.is_open or self.life.is_open
             for series in (self.logs, self.life):
                 series.sync_now()
                 series.close()
             try:
-                os.fsync(self._state)
+                if written:
+                    os.fsync(self._state)
             except OSError:
                 pass
         state, self._state = self._state, -1
@@ -185,6 +187,24 @@ def open_lane(path: str) -> Lane | None:
     except BaseException:
         os.close(state)
         raise
+
+
+def is_in_use(path: str) -> bool:
+    """Say whether another process has this lane."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        state = os.open(f"{path}/{STATE}", flags)
+    except FileNotFoundError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    try:
+        flock(state, LOCK_SH | LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(state)
+    return False
 
 
 def _cursor(data: bytes) -> Mark | None:

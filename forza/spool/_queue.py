@@ -57,7 +57,6 @@ class Spool:
         "_fresh_size",
         "_is_fresh",
         "_lane",
-        "_left",
         "_limit",
         "_loose",
         "_lost",
@@ -67,6 +66,7 @@ class Spool:
         "_retry_at",
         "delivered",
         "kept",
+        "left",
         "url",
     )
 
@@ -78,7 +78,7 @@ class Spool:
         self._depot = depot
         self._limit = limit
         self._lane: Lane | None = None
-        self._left: list[Lane] = []
+        self.left: list[Lane] = []  # of dead monitors, not empty yet
         self._out: deque[Out] = deque()
         self._loose = 0
         self._fresh: deque[Fresh] = deque()
@@ -97,13 +97,13 @@ class Spool:
 
     def lanes(self) -> Iterator[Lane]:
         """Iterate over its lanes: those that were left, then its own."""
-        yield from self._left
+        yield from self.left
         if self._lane is not None:
             yield self._lane
 
     def adopt(self, lane: Lane) -> None:
         """Deliver what is in a lane that somebody has left."""
-        self._left.append(lane)
+        self.left.append(lane)
 
     def drop(self, series: Series) -> int:
         """Drop the oldest file of one of its series; return how large it was."""
@@ -155,7 +155,7 @@ class Spool:
 
     def pop(self) -> Item | None:
         """Hand out the oldest batch that waits, or several in one."""
-        for lane in (*self._left, self._lane) if self._left else (self._lane,):
+        for lane in (*self.left, self._lane) if self.left else (self._lane,):
             if lane is None:
                 continue
             item = self._take(lane)
@@ -233,7 +233,7 @@ class Spool:
         self.kept = sum(lane.pending() for lane in self.lanes())
         for lane in self.lanes():
             lane.close()
-        self._left.clear()
+        self.left.clear()
         self._lane = None
         if self.kept:
             path = self._depot.path
@@ -277,7 +277,7 @@ class Spool:
                 if total is not dropped:
                     total.count += dropped.count
                     total.bytes += dropped.bytes
-            self._left.remove(lane)
+            self.left.remove(lane)
             lane.close()
 
     def _store(self, batch: bytes, lifecycle: bool | Dropped) -> bool:

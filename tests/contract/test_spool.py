@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -146,6 +148,26 @@ def test_flush(forza: Forza, tmp_path: Path) -> None:
     again = forza.run("flush", "--spool", spool)
     assert again.stderr == f"forza: nothing is left in {spool}\n"
     assert again.status == 0
+
+
+def test_flush_of_many(lean_forza: Forza, tmp_path: Path) -> None:
+    """What many monitors have left is delivered with few descriptors."""
+    spool = tmp_path / "spool"
+    args = ("--spool", spool, "--flush-timeout", 0, "--plugin", "process", "--")
+    lean_forza.run("-h", f"127.0.0.1:{free_port()}", *args, "true")
+    for number in range(2, 301):
+        shutil.copytree(spool / "1", spool / str(number))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+
+    with MetricsServer() as server:
+        ended = lean_forza.run(
+            *("flush", "--spool", spool, "-h", server.address), preexec_fn=limit
+        )
+        assert ended.stderr == "forza: 600 events sent; 0 left\n"
+        server.wait_until(lambda: len(server.events) == 600, "events")
+    assert [path.name for path in spool.iterdir()] == ["lock"]
 
 
 def test_flush_to_a_receiver_that_acknowledges(forza: Forza, tmp_path: Path) -> None:

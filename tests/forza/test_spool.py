@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 
 from forza._errors import SinkError
 from forza.spool import _record
-from forza.spool._depot import Depot, blocks, check_folder
+from forza.spool._depot import _MOST_LEFT, Depot, blocks, check_folder, survey
 from forza.spool._queue import Spool
 from tests.forza.conftest import descriptors
 
@@ -256,7 +256,7 @@ def test_two_at_once(tmp_path: Path) -> None:
     first, second = Life(tmp_path), Life(tmp_path)
     first.push(1)
     second.push(2)
-    assert first.depot.in_use() == 1
+    assert survey(str(tmp_path)) == ([], 2)
     first.kill()
     second.depot.look()
     assert second.spool.events() == 2
@@ -281,6 +281,30 @@ def test_every_dead_lane_is_delivered(tmp_path: Path) -> None:
     assert last.receive() == found
     assert sorted(found) == list(range(6))
     assert found[-1] == 5
+    last.close()
+    assert [file.name for file in files(tmp_path)] == ["lock"]
+
+
+def test_more_dead_lanes_than_may_be_open(tmp_path: Path) -> None:
+    """However many monitors have died, a few of their lanes are open at a time; the
+    next few follow when those are empty."""
+    count = 5 * _MOST_LEFT
+    first = Life(tmp_path)
+    first.push(0)
+    first.kill()
+    for number in range(2, count + 1):
+        shutil.copytree(tmp_path / "1", tmp_path / str(number))
+    assert survey(str(tmp_path)) == ([(URL, 1)] * count, 0)
+    before = descriptors()
+    last = Life(tmp_path)
+    found: list[int] = []
+    for number in range(1, 10):
+        assert len(descriptors() - before) < 2 * _MOST_LEFT
+        found += last.receive()
+        last.push(number)
+    assert found == [0] * _MOST_LEFT + [0] + found[_MOST_LEFT + 1 :]
+    assert found.count(0) == count
+    assert last.receive() == [9]
     last.close()
     assert [file.name for file in files(tmp_path)] == ["lock"]
 
