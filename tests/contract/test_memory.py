@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -15,8 +16,12 @@ import pytest
 
 from forza._native import path as native_path
 from tests.conftest import CHILDREN, PATIENCE
+from tests.contract.test_listen import Listener, soon
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.certificates import Certificates
     from tests.conftest import MetricsServer
     from tests.contract.conftest import Forza
 
@@ -185,3 +190,60 @@ def test_peak_while_the_sink_stalls(forza: Forza) -> None:
         program.terminate()
         forza.wait(program)
         connection.close()
+
+
+# What TLS may take more than TCP, in anonymous kB. 1.1 MB are OpenSSL itself; with
+# Python's `ssl` whole it would be 3.1.
+TLS = 1.8 * MIB
+
+
+def test_tls(forza: Forza, certificates: Certificates, tmp_path: Path) -> None:
+    """Encryption is affordable: connected and idle, and after a burst."""
+    path = tmp_path / "events"
+    found: dict[str, list[int]] = {}
+    for way in "tcp", "tls":
+        tls = ("--tls-cert", str(certificates.good)) if way == "tls" else ()
+        listener = Listener(forza, "--to", f"file:{path}", *tls)
+        to = f"{way}:127.0.0.1:{listener.port}"
+        to += f"?ca={certificates.ca}" if tls else ""
+        # Once before, so that nothing is compiled in the monitor that is measured.
+        forza.run("--to", to, "--", "true")
+        flood = f"{sys.executable} -S {CHILDREN / 'flood.py'} 300000"
+        program = forza.start(
+            *("--to", to, "--", "sh", "-c", f"read line; {flood}; exec cat"),
+            stdin=subprocess.PIPE,
+        )
+        assert program.stdin is not None
+        found[way] = [settled_with(path, program.pid)]
+        program.stdin.write(b"go\n")
+        program.stdin.flush()
+        soon(lambda: b"line 299999 of the flood" in last_part(path))
+        found[way].append(settled_with(path, program.pid))
+        program.terminate()
+        forza.wait(program)
+        listener.stop()
+        path.unlink()
+    for plain, encrypted in zip(found["tcp"], found["tls"], strict=True):
+        assert encrypted - plain <= TLS, found
+
+
+def last_part(path: Path) -> bytes:
+    """Return the end of a file that may be large."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 20_000))
+        return file.read()
+
+
+def settled_with(path: Path, pid: int) -> int:
+    """Wait for the ticks after which the monitor has settled; return its anonymous
+    memory."""
+    ticks: set[bytes] = set()
+
+    def ticked() -> bool:
+        lines = last_part(path).splitlines() if path.exists() else []
+        ticks.update(line for line in lines if b"health/process/uptime" in line)
+        return len(ticks) >= 4
+
+    soon(ticked)
+    time.sleep(0.1)  # settling comes last in a tick
+    return memory(pid)["Anonymous"]
