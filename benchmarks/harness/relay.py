@@ -1,15 +1,17 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Stand between senders and a receiver: count lines, break connections."""
+"""Stand between senders and a receiver: count lines, break connections, decrypt."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import threading
 from contextlib import suppress
+from pathlib import Path
 
-__all__ = ["Relay"]
+__all__ = ["Relay", "SecureRelay"]
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -56,12 +58,16 @@ class Relay:
                 client.close()
                 continue
             self.connections += 1
-            pair = client, server
+            pair = self.welcome(client), server
             self.pairs.add(pair)
             for up in (True, False):
                 threading.Thread(
                     target=self.carry, args=(pair, up), daemon=True
                 ).start()
+
+    def welcome(self, client: socket.socket) -> socket.socket:
+        """Return what to hear the client by."""
+        return client
 
     def carry(self, pair: tuple[socket.socket, socket.socket], up: bool) -> None:
         """Hand on what one side sends, until it ends or fails."""
@@ -84,3 +90,18 @@ class Relay:
                 # A thread that is in recv() would hold the socket open.
                 sock.shutdown(socket.SHUT_RD)
             sock.close()
+
+
+class SecureRelay(Relay):
+    """The same for clients that speak TLS; `certificate` is a file, with its key."""
+
+    def __init__(self, upstream: int, certificate: Path) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate)
+        super().__init__(upstream)
+
+    def welcome(self, client: socket.socket) -> socket.socket:
+        # The handshake is made when the first thread reads.
+        return self.context.wrap_socket(
+            client, server_side=True, do_handshake_on_connect=False
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 from shlex import join as quoted
 
 from .cache import (
+    UnavailableError,
     compiled,
     debian_package,
     forza_python,
@@ -21,6 +22,7 @@ from .cache import (
     python_package,
 )
 from .cell import Cell
+from .relay import SecureRelay
 
 __all__ = ["SUBJECTS", "Argv", "Cat", "Forza", "Subject", "named"]
 
@@ -92,10 +94,14 @@ class Forza(Subject):
         self.words: tuple[str, ...] = (str(forza_python()), "-m", "forza")
 
     def start(self, cell: Cell) -> None:
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "--hostname", "bench"]
+        where = (*self.destined(), "--hostname", "bench")
         for app in self.apps:
             words = (*self.words, *where, *self.options, "--", *app)
             cell.spawn(words, env=self.environment)
+
+    def destined(self) -> tuple[str, ...]:
+        """Return the options that say where events go."""
+        return "-h", "127.0.0.1", "-p", str(self.port)
 
 
 class PlainForza(Forza):
@@ -123,6 +129,36 @@ class SpooledForza(Forza):
     shows = "python -m forza --spool DIR -h 127.0.0.1 -p PORT -- CMD"
     note = "its own share of the cost: the folder is in memory, as the harness's are"
     options = ("--spool", "spool")
+
+
+class SecureForza(Forza):
+    """Encrypted, to a server whose certificate is verified."""
+
+    name = "forza --to tls:"
+    shows = "python -m forza --to 'tls:127.0.0.1:PORT?ca=FILE' -- CMD"
+    note = "for its memory: what decrypts for the receiver is in Python, and slower"
+    lines = 1_000_000
+
+    def prepare(self, cell: Cell, apps: Sequence[Argv], port: int) -> None:
+        super().prepare(cell, apps, port)
+        self.certificate = cell.path / "certificate.pem"
+        command = (
+            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"),
+            *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=bench"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(self.certificate), "-out", str(cell.path / "public.pem")),
+        )
+        if cell.run(command):
+            raise UnavailableError(f"openssl makes no certificate: {cell.output()}")
+        with self.certificate.open("ab") as file:
+            file.write((cell.path / "public.pem").read_bytes())
+        self.relay = SecureRelay(port, self.certificate)
+
+    def stop(self, cell: Cell) -> None:
+        self.relay.__exit__()
+
+    def destined(self) -> tuple[str, ...]:
+        return "--to", f"tls:127.0.0.1:{self.relay.port}?ca={self.certificate}"
 
 
 class Cat(Subject):
@@ -406,6 +442,7 @@ SUBJECTS: tuple[Subject, ...] = (
     Forza(),
     KeptForza(),
     SpooledForza(),
+    SecureForza(),
     PlainForza(),
     Cat(),
     Pump(),

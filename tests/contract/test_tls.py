@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from tests.certificates import TlsServer
 from tests.conftest import CHILDREN, PATIENCE, Connection, MetricsServer
+from tests.contract.test_listen import soon
 
 if TYPE_CHECKING:
     import ssl
@@ -102,6 +104,29 @@ def test_bad_server(
     assert ended.stderr.count("\n") == 2
     assert "; trying again\nforza: connected to" in ended.stderr
     assert server.wait_closed()[-1]["service"] == "health/process/exit"
+
+
+def test_told_in_band(
+    lean_forza: Forza, serve: Serve, certificates: Certificates, tmp_path: Path
+) -> None:
+    """Whoever has the events elsewhere sees that this sink has none, and later that it
+    has them all."""
+    server = serve(certificates.server_context(certificates.expired))
+    to, events = url(server.port, certificates), tmp_path / "events"
+
+    def told() -> list[float]:
+        lines = events.read_text().splitlines() if events.exists() else []
+        found = [json.loads(x) for x in lines if '"telemetry/sink"' in x]
+        return [e["metric"] for e in found if e["meta"]["sink"] == to]
+
+    program = lean_forza.start(
+        *("--to", to, "--to", f"file:{events}", "--", "sleep", 99)
+    )
+    soon(lambda: told() == [0])
+    server.context = certificates.server_context()
+    soon(lambda: told() == [0, 1])
+    program.terminate()
+    lean_forza.wait(program)
 
 
 def test_name(lean_forza: Forza, serve: Serve, certificates: Certificates) -> None:
