@@ -95,7 +95,9 @@ class _Switch:
         before = read_record(self.run_dir, self.release)
         # Should we be killed, the next one sees in it whom to end.
         write_record(self.run_dir, replace(before, launch=how.to_json()))
-        running = self._running()
+        found = self._running()
+        running = found[:1]
+        self._stop(found[1:])  # what a solenoid has left that was killed
         try:
             done = self._launch(how, running if order == "stop-first" else [])
             self._commit(before, how, done)
