@@ -41,6 +41,7 @@ class Console:
         self._early: list[str] = []
         self._bar = sys.stderr.isatty()
         self._drawn = 0.0
+        self._is_drawn = False
 
     def info(self, text: str) -> None:
         """Say how it goes."""
@@ -102,7 +103,8 @@ class Console:
             if total:
                 filled = _BAR * min(done, total) // total
                 text = f"[{'=' * filled:{_BAR}}] {text} of {total / 1e6:.1f} MB"
-            end = "\n" if done == total else ""
+            self._is_drawn = done != total
+            end = "" if self._is_drawn else "\n"
             print(f"\r\033[K{what} {text}", end=end, file=sys.stderr, flush=True)  # noqa: T201
 
         return draw
@@ -142,6 +144,9 @@ class Console:
             self._log = None
 
     def _say(self, level: str, text: str) -> None:
+        if self._is_drawn:  # a bar that will not get any further
+            print(file=sys.stderr)  # noqa: T201
+            self._is_drawn = False
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         for line in text.split("\n"):
             with suppress(OSError):

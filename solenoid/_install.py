@@ -70,8 +70,7 @@ def _install(
     stop: threading.Event,
 ) -> bool:
     modules = package / "node_modules"
-    locked = any((package / name).is_file() for name in _LOCKS)
-    if not locked or os.path.lexists(modules):
+    if not is_due(package):
         return False
     words = [*_npm(engine_bin), "ci", "--omit=dev", "--no-audit", "--no-fund"]
     if not scripts:
@@ -95,6 +94,12 @@ def _install(
         shutil.rmtree(modules, ignore_errors=True)
         raise
     return True
+
+
+def is_due(package: Path) -> bool:
+    """Say whether there is a lock file and nothing installed."""
+    locked = any((package / name).is_file() for name in _LOCKS)
+    return locked and not os.path.lexists(package / "node_modules")
 
 
 def _npm(engine_bin: Path) -> list[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from solenoid._engines import find_engines
 from solenoid._errors import RestrictError
 from solenoid._fetch import fetch
-from solenoid._install import install
+from solenoid._install import install, is_due
 from solenoid._package import read_package
 from solenoid._record import Record, records, write_record
 from solenoid._releases import remove_tree
@@ -98,8 +98,11 @@ async def obtain(
     try:
         if (folder / "package" / ".env").exists():
             told.warn("there is a file .env in the snapshot: are there secrets in it?")
-        if modules:
-            await _complete(folder, package, engines or {}, user, scripts, told)
+        node = await _node(package, engines or {})
+        if modules and node is not None and is_due(folder / "package"):
+            given = {"uid": user.uid, "gid": user.gid} if os.geteuid() == 0 else {}
+            told.info("installing dependencies by npm ci")
+            await install(folder / "package", node.parent, scripts=scripts, **given)
         await asyncio.to_thread(write_record, run_dir, record)
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -119,29 +122,16 @@ def sweep(run_dir: RunDir) -> None:
     sweep_parts(run_dir.releases, ".*.part")
 
 
-def node_of(engines: Mapping[str, Path], path: str | None = None) -> Path | None:
-    """Return the node that an app gets: its engine's, else that in PATH."""
-    if "node" in engines:
-        return engines["node"] / "node"
-    found = shutil.which("node", path=path)
+async def _node(package: Package, sources: Mapping[str, EngineSource]) -> Path | None:
+    """Return the node that an app gets: its engine's, else that in PATH.
+
+    It may need none; if it does, that is said when it is started.
+    """
+    for engine in await find_engines(package.engines, sources):
+        if engine.name == "node":
+            return engine.bin / "node"
+    found = shutil.which("node")
     return Path(found) if found else None
-
-
-async def _complete(
-    folder: Path,
-    package: Package,
-    sources: Mapping[str, EngineSource],
-    user: User,
-    scripts: bool,
-    told: Report,
-) -> None:
-    engines = await find_engines(package.engines, sources)
-    node = node_of({engine.name: engine.bin for engine in engines})
-    if node is None:
-        return  # it may need none; if it does, that is said when it is started
-    given = {"uid": user.uid, "gid": user.gid} if os.geteuid() == 0 else {}
-    if await install(folder / "package", node.parent, scripts=scripts, **given):
-        told.info("dependencies are installed")
 
 
 def _free_name(run_dir: RunDir, version: str, sha256: str) -> str:
