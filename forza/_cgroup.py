@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 
-from forza._machine import cgroups
-from forza._proc import attempt, number
+from forza._files import attempt, number
+from forza._mounts import cgroups
 
 _DELEGATED = ("user.delegate", "trusted.delegate")
 # The guard's own bound is PATH_MAX, with the names of files.

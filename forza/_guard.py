@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-from fcntl import F_DUPFD_CLOEXEC, fcntl
 from os import POSIX_SPAWN_DUP2, posix_spawn
 
 from forza._native import path
@@ -88,6 +87,8 @@ def above_stdio(fd: int) -> int:
     # be overwritten when the child's own descriptors are put in place.
     if fd > IPC_FD:
         return fd
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
     moved = fcntl(fd, F_DUPFD_CLOEXEC, IPC_FD + 1)
     os.close(fd)
     return moved

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from time import time
 
-from forza._proc import Kept
+from forza._files import Kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

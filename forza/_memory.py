@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 
-from forza._proc import Tree, attempt
+from forza._files import attempt
+from forza._proc import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

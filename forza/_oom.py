@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from forza._machine import cgroups
-from forza._proc import attempt, number
+from forza._files import attempt, number
+from forza._mounts import cgroups
 
 # Where each version counts the processes of a cgroup that were killed so.
 _COUNTERS = {1: "memory.oom_control", 2: "memory.events"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from forza._proc import read
+from forza._files import read
 from forza._wait import wait
 
 TYPE_CHECKING = False

@@ -15,8 +15,8 @@ from forza._errors import (
     SpawnError,
     UsageError,
 )
+from forza._files import read
 from forza._forwarding import Forwarding
-from forza._proc import read
 from forza._process import Process
 
 TYPE_CHECKING = False
@@ -35,6 +35,7 @@ else:
 _PR_SET_CHILD_SUBREAPER = 36
 # How often to look for orphans, where they may come to us.
 _REAP_EVERY = 1.0
+_SETTLE_FIRST = 0.25  # the first events come before it
 _SETTLE_EVERY = 5.0
 # These are failures, though an app that is stopped for one may end with 0.
 _FAILURES = ("memory", "watchdog")
@@ -193,12 +194,13 @@ async def _settle(monitor: Monitor) -> None:
     """Give memory back once start-up is over, and after each burst of output."""
     from forza._settle import settle
 
+    await monitor.sleep(_SETTLE_FIRST)
     ticks = settled = last = backlogs = 0
     async for _ in monitor.every(_SETTLE_EVERY):
         ticks += 1
         quiet = monitor.bytes_read - last < _QUIET_BYTES
         last = monitor.bytes_read
-        # At once, so that a first burst does not come on top of what start-up left;
+        # Soon, so that a first burst does not come on top of what start-up left;
         # then when every plugin has had its turn. After an outage even if the app is
         # never quiet.
         if (

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-from fcntl import fcntl
 from stat import S_ISDIR
 
 from forza import _guard
@@ -45,7 +44,6 @@ def spawn(options: ProcessOptions) -> Process:
     try:
         for _ in range(2):
             _add_pipe(ours, theirs)
-            _enlarge(ours[-1])
         if options.ipc:
             env["NODE_CHANNEL_FD"] = str(IPC_FD)
             env["NODE_CHANNEL_SERIALIZATION_MODE"] = "json"
@@ -76,6 +74,8 @@ def spawn(options: ProcessOptions) -> Process:
     for fd in (*ours, ids[2]):
         if fd >= 0:
             os.set_blocking(fd, False)
+    for fd in ours[:2]:  # only now: the child runs already
+        _enlarge(fd)
     pid, child, reports = ids
     process = made(pid, ours, options.ipc, options.job, child, reports)
     process.oom_kills = kills
@@ -85,8 +85,11 @@ def spawn(options: ProcessOptions) -> Process:
 
 def _enlarge(pipe: int) -> None:
     try:
+        from fcntl import fcntl
+
         fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
-    except OSError:  # over the user's share of pipe memory: a small one will do
+    except (ImportError, OSError):  # over the user's share of pipe memory, say: a
+        # small one will do
         pass
 
 

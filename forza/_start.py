@@ -125,7 +125,9 @@ def _check_installed() -> None:
         from _frozen_importlib_external import PathFinder
 
     for name in ("uvloop", "orjson"):
-        if name not in sys.modules and PathFinder.find_spec(name) is None:
+        # To look is enough, mostly, and needs no listing of all that is installed.
+        there = any(os.path.isdir(f"{folder}/{name}") for folder in sys.path)
+        if not there and name not in sys.modules and not PathFinder.find_spec(name):
             raise ForzaError(f"{name} is not installed: pip install {name}")
 
 

@@ -8,7 +8,7 @@ import _socket
 import os
 from sys import byteorder
 
-from forza._proc import CLOSED
+from forza._files import CLOSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import os
 
 from forza import _native
 from forza._errors import ForzaError
-from forza._proc import attempt
+from forza._files import attempt
 from forza.ready import DEFAULT, sources
 
 TYPE_CHECKING = False

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from forza._machine import cgroups
+from forza._mounts import cgroups
 from forza._native import path as native_path
 from tests.conftest import CHILDREN, PATIENCE, ROOT
 from tests.contract.conftest import NOBODY, become_user

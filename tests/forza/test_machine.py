@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
-from forza._machine import Load, Memory, cgroups
+from forza._machine import Load, Memory
+from forza._mounts import cgroups
 
 MB = 1 << 20
 GB = 1 << 30
@@ -72,7 +73,8 @@ def test_cgroups_are_those_that_hold_us() -> None:
 
 MEASURE = """
 import json, os, sys, time
-from forza._machine import Load, Memory, cgroups
+from forza._machine import Load, Memory
+from forza._mounts import cgroups
 def join(*folders):
     for folder in folders:
         with open(f"{folder}/cgroup.procs", "w") as file: file.write(str(os.getpid()))

@@ -18,8 +18,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from forza import _proc
-from forza._proc import Kept, Tree, pids
+from forza import _files, _proc
+from forza._files import Kept
+from forza._proc import Tree, pids
 
 MB = 1 << 20
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -762,12 +763,12 @@ def test_want_of_descriptors_is_no_end() -> None:
 
 def test_what_is_not_for_us_is_not_gone(tmp_path: Path) -> None:
     """Only what is not there reads as nothing."""
-    assert _proc.read(str(tmp_path / "none")) == b""
-    assert _proc.read(str(tmp_path / "none" / "stat")) == b""
+    assert _files.read(str(tmp_path / "none")) == b""
+    assert _files.read(str(tmp_path / "none" / "stat")) == b""
     with pytest.raises(IsADirectoryError) as caught:
-        _proc.read(str(tmp_path))
+        _files.read(str(tmp_path))
     assert caught.value.filename == str(tmp_path)
-    assert _proc.attempt(str(tmp_path)) == b""
+    assert _files.attempt(str(tmp_path)) == b""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -779,7 +780,7 @@ def test_what_is_not_for_us_is_not_gone(tmp_path: Path) -> None:
                 os.setgroups([])
                 os.setresuid(65534, 65534, 65534)
             try:
-                _proc.read(str(tmp_path / "closed"))
+                _files.read(str(tmp_path / "closed"))
             except PermissionError:
                 code = 0
         finally:
