@@ -49,6 +49,7 @@ class Stream:
         "_announced_at",
         "_announcing",
         "_backlog",
+        "_blocked",
         "_current",
         "_disk_timer",
         "_empty_cb",
@@ -88,6 +89,8 @@ class Stream:
         self._patience = Patience(monitor)
         self._backlog = False
         self._full = False
+        # Whether there is a batch in hand that the descriptor has no room for.
+        self._blocked = False
 
     @property
     def empty(self) -> bool:
@@ -112,15 +115,14 @@ class Stream:
 
     def write(self, batch: bytes, lifecycle: bool = False) -> None:
         """Write now if the descriptor takes it, else later."""
-        idle = self.written
         self._queue.push(batch, self._announcing or lifecycle)
-        if self._fd >= 0 and idle:
-            # A spool may have found more than this batch.
+        if not self._blocked:
+            # A spool may have found more than this batch, or may have before.
             while self._fd >= 0 and self._next():
                 if not self._push_on():
                     self._wait()
                     break
-        elif self._queue.waiting > self._queue.high:
+        if self._queue.waiting > self._queue.high:
             self._backlog = True
             if self._fd < 0:
                 self._patience.hold_at_first()
@@ -169,6 +171,7 @@ class Stream:
     def resume(self) -> None:
         """Write what the descriptor takes."""
         self._disk_timer = None
+        self._blocked = False
         while self._fd >= 0:
             if self._current is None and not self._next():
                 break
@@ -232,6 +235,7 @@ class Stream:
             self.announce()
 
     def _wait(self) -> None:
+        self._blocked = True
         if self._disk_timer is not None:
             return
         try:
@@ -240,6 +244,7 @@ class Stream:
             self._disk_timer = self._monitor.loop.call_later(_DISK_RETRY, self.resume)
 
     def _stop_waiting(self) -> None:
+        self._blocked = False
         if self._disk_timer is not None:
             self._disk_timer.cancel()
             self._disk_timer = None

@@ -293,3 +293,35 @@ def test_from_a_spool(seed: int, tmp_path: Path) -> None:
     chain.settle()
     chain.check()
     chain.queue.close()
+
+
+def test_what_one_sink_finds_for_another(tmp_path: Path) -> None:
+    """A lane that is found while one sink writes is delivered by the one that it is
+    for, at the next event."""
+    chain = Chain(random.Random(0), lambda _: Buffer(1 << 20))
+    monitor = cast("Monitor", chain)
+    depot = Depot(str(tmp_path), 64 << 20, ["a", "b"])
+    queues = [Spool(monitor, depot, url, 1 << 20) for url in "ab"]
+    wires = [bytearray(), bytearray()]
+    streams = []
+    for queue, wire in zip(queues, wires, strict=True):
+        stream = Stream(monitor, queue.url, queue, chain.lose)
+
+        def write(_: int, data: bytes | memoryview, wire: bytearray = wire) -> int:
+            wire += data
+            return len(data)
+
+        stream.attach(FD, write)
+        streams.append(stream)
+    dead = Depot(str(tmp_path), 64 << 20, ["b"])
+    left = Spool(monitor, dead, "b", 1 << 20)
+    left.push(b"left\n", False)
+    left.close()
+    depot._look_at = 0.0
+    for text in (b"one\n", b"two\n"):
+        for stream in streams:
+            stream.write(text)
+    assert bytes(wires[0]) == b"one\ntwo\n"
+    assert bytes(wires[1]) == b"left\none\ntwo\n"
+    for queue in queues:
+        queue.close()
