@@ -7,12 +7,14 @@ Forks with code of its own to run in the child, so it is for a process with one 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 _SLACK = 10.0
 _TICK, _SOON = 0.2, 0.02
 _TAIL = 8192
+_LINE_MOST = 1 << 20
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CANNOT_CONFINE = 125
 
@@ -73,9 +76,12 @@ class Attempt:
         if after is not None:
             # The folder is the app's user's, who may have been there before us.
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            with open(os.open(release / AFTER, flags, 0o644), "w") as file:
+            with open(os.open(release / AFTER, flags), "w") as file:
+                os.fchmod(file.fileno(), 0o644)
                 file.write(str(after))
         self._receiving, sending = os.pipe()
+        with suppress(OSError):  # a last word is to find room while nobody reads
+            fcntl.fcntl(sending, fcntl.F_SETPIPE_SZ, _LINE_MOST)
         try:
             late = patience + _SLACK if after is not None else 0.0
             self.pid = _detach(release, how, sending, lent, late)
@@ -167,12 +173,8 @@ def look_ahead(release: Path, how: Launch, told: Report) -> bool:
             f"user {user.name} may not enter {barrier(closed, user)}:"
             " choose another --run-dir"
         )
-    own = [sys.executable, os.__file__, __file__]
-    for name in ("forza", "uvloop", "orjson"):
-        found = find_spec(name)
-        if found is None or found.origin is None:
-            raise LaunchError(f"{name} is not installed beside solenoid")
-        own.append(found.origin)
+    forza, *others = (_place_of(name) for name in ("forza", "uvloop", "orjson"))
+    own = [sys.executable, os.__file__, __file__, forza, *others]
     closed = unreachable(user, own)
     if closed is None:
         return False
@@ -186,7 +188,16 @@ def look_ahead(release: Path, how: Launch, told: Report) -> bool:
         f"user {user.name} may not read {wall}, where forza or its Python is: keeper"
         " and monitor get CAP_DAC_READ_SEARCH for that, the app does not"
     )
+    if unreachable(user, [forza]):
+        told.warn("nor can the app load forza's bind hook: no port is moved for it")
     return True
+
+
+def _place_of(name: str) -> str:
+    found = find_spec(name)
+    if found is None or found.origin is None:
+        raise LaunchError(f"{name} is not installed beside solenoid")
+    return found.origin
 
 
 def _detach(release: Path, how: Launch, ready: int, lent: bool, late: float) -> int:

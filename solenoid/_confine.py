@@ -169,10 +169,16 @@ def _environ(path: str) -> dict[str, str]:
     for name in _FROM_THE_MONITOR:
         if name in os.environ:
             found[name] = os.environ[name]
-    # The app's own libraries come after the monitor's.
-    preload = (os.environ.get("LD_PRELOAD"), found.get("LD_PRELOAD"))
-    if any(preload):
-        found["LD_PRELOAD"] = ":".join(filter(None, preload))
+    # The app's own libraries come after the monitor's. What only the monitor can read,
+    # the loader would complain of.
+    preload = [
+        path
+        for path in os.environ.get("LD_PRELOAD", "").split(":")
+        if os.access(path, os.R_OK)
+    ]
+    if preload:
+        own = found.get("LD_PRELOAD")
+        found["LD_PRELOAD"] = ":".join([*preload, *([own] if own else [])])
     return found
 
 

