@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+from forza._wait import ready
 from forza.ready import address
-from forza.ready.tcp import connect, readable, repeat
+from forza.ready.tcp import PATIENCE, connect, repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ async def watch(start: Start, value: str) -> None:
 
 async def _is_good(loop: AbstractEventLoop, sock: _socket.socket) -> bool:
     answer = b""
+    ways = loop.add_reader, loop.remove_reader
     while len(answer) < _STATUS_LINE:
-        if not await readable(loop, sock):
+        if not await ready(loop, sock.fileno(), *ways, PATIENCE):
             return False
         data = sock.recv(4096)
         if not data:

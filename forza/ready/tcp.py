@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import _socket
-from errno import EINPROGRESS
 
-from forza._wait import settle, wait
 from forza.ready import address
+from forza.sinks import _dial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import AbstractEventLoop
     from collections.abc import Awaitable, Callable
 
     from forza.plugins.start import Start
@@ -54,56 +53,11 @@ async def connect(
 ) -> _socket.socket | None:
     """Return a connected socket, or None if nobody accepts on any address."""
     for family, place in await _addresses(loop, host, port):
-        kind = _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK
         try:
-            sock = _socket.socket(family, kind)
-        except OSError:  # no IPv6 here, or no descriptor is left
-            continue
-        try:
-            if await _connect(loop, sock, place):
-                return sock
-        except OSError:  # whoever has accepted it has hung up
+            return await _dial.connect(loop, family, place, PATIENCE)
+        except OSError:  # refused; no IPv6 here, or no descriptor is left
             pass
-        except BaseException:
-            sock.close()
-            raise
-        sock.close()
     return None
-
-
-async def _connect(
-    loop: AbstractEventLoop, sock: _socket.socket, place: tuple[object, ...]
-) -> bool:
-    code = sock.connect_ex(place)
-    if code not in (0, EINPROGRESS):
-        return False
-    if code and not await writable(loop, sock):
-        return False
-    if sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_ERROR):
-        return False
-    # A port that nobody listens on may be the one this socket itself was given; then
-    # it is connected to itself.
-    return bool(sock.getsockname() != sock.getpeername())
-
-
-async def writable(loop: AbstractEventLoop, sock: _socket.socket) -> bool:
-    """Wait until the socket takes data; say whether it does in time."""
-    future: Future[None] = loop.create_future()
-    loop.add_writer(sock.fileno(), settle, future)
-    try:
-        return await wait(loop, future, PATIENCE)
-    finally:
-        loop.remove_writer(sock.fileno())
-
-
-async def readable(loop: AbstractEventLoop, sock: _socket.socket) -> bool:
-    """Wait until the socket has data; say whether it has in time."""
-    future: Future[None] = loop.create_future()
-    loop.add_reader(sock.fileno(), settle, future)
-    try:
-        return await wait(loop, future, PATIENCE)
-    finally:
-        loop.remove_reader(sock.fileno())
 
 
 async def _addresses(

@@ -101,7 +101,7 @@ async def dial(
 
     async def attempt(address: Address) -> socket | None:
         try:
-            return await _connect(loop, *address)
+            return await connect(loop, *address, _CONNECT_TIMEOUT)
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             say(f"cannot connect to {join(host, port)}: {reason}; trying again")
@@ -111,14 +111,18 @@ async def dial(
     return await first(loop, attempt, addresses[begin:] + addresses[:begin], _STAGGER)
 
 
-async def _connect(loop: AbstractEventLoop, family: int, address: Any) -> socket:
-    """Connect to one address. Raises OSError."""
+async def connect(
+    loop: AbstractEventLoop, family: int, address: Any, within: float
+) -> socket:
+    """Connect to one address within so many seconds. Raises OSError."""
     sock = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
     try:
         sock.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
         failure = sock.connect_ex(address)
         if failure == EINPROGRESS:
-            failure = await _connected(loop, sock)
+            ways = loop.add_writer, loop.remove_writer
+            in_time = await ready(loop, sock.fileno(), *ways, within)
+            failure = sock.getsockopt(SOL_SOCKET, SO_ERROR) if in_time else ETIMEDOUT
         if not failure and sock.getsockname() == sock.getpeername():
             # Nobody listens, and the port that the kernel chose for us is the one we
             # asked for: we have met ourselves.
@@ -134,14 +138,6 @@ async def _connect(loop: AbstractEventLoop, family: int, address: Any) -> socket
         sock.close()
         raise
     return sock
-
-
-async def _connected(loop: AbstractEventLoop, sock: socket) -> int:
-    """Wait until a connection is made, or has failed; return 0, or why it has."""
-    ways = loop.add_writer, loop.remove_writer
-    if not await ready(loop, sock.fileno(), *ways, _CONNECT_TIMEOUT):
-        return ETIMEDOUT
-    return sock.getsockopt(SOL_SOCKET, SO_ERROR)
 
 
 def join(host: str, port: int) -> str:
