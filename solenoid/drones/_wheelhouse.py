@@ -96,7 +96,11 @@ def _own_files(target: Target) -> Files:
                 name = f"{package}/{path.relative_to(folder)}"
                 if path.suffix in (".py", ".typed"):
                     files[name] = (path.read_bytes(), False)
-                elif path.parent.name == "_native" and path.suffix in ("", ".so"):
+                elif (
+                    path.parent.name == "_native"
+                    and path.suffix in ("", ".so")
+                    and path.is_file()
+                ):
                     data = path.read_bytes()
                     if target.takes_program(data, shared=path.suffix == ".so"):
                         files[name] = (data, True)

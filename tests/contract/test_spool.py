@@ -22,7 +22,7 @@ import pytest
 
 from forza.spool._depot import Depot, blocks
 from forza.spool._queue import Spool
-from tests.conftest import CHILDREN, PATIENCE, MetricsServer
+from tests.conftest import CHILDREN, PATIENCE, Connection, MetricsServer
 from tests.contract.test_listen import Listener
 
 if TYPE_CHECKING:
@@ -301,7 +301,12 @@ def test_killed_at_any_moment(lean_forza: Forza, tmp_path: Path, seed: int) -> N
     def hang_up(server: MetricsServer) -> int:
         # Amid the stream, and so that all that its kernel has is still read: what a
         # server that dies has not read for a second is lost with it.
-        there = [c for c in server.connections if not c.ended]
+        def alive() -> list[Connection]:
+            return [c for c in server.connections if not c.ended]
+
+        # A monitor that was only just started is still to connect.
+        server.wait_until(alive, "connection")
+        there = alive()
         for connection in there:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_WR)
