@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Self
 
+# Ways to tell that it has started for which another app may be taken for this one.
+_OUTSIDE = ("none", "http:", "tcp:", "exec=")
 # Events are kept here too, so that an app's last words are to be had on the spot.
 _EVENTS = "max=4M&keep=2"
 
@@ -71,6 +74,14 @@ class Launch:
     def patience(self) -> float:
         """Return how long its end may take before it is SIGKILL."""
         return self.grace + self.flush + 2.0
+
+    @property
+    def is_probed(self) -> bool:
+        """Say whether it counts as started by what is not of itself: an answer at an
+        address, a command, or that it is there at all."""
+        words = " ".join(self.forza).replace("--ready=", "--ready ").split()
+        ways = [way for word, way in pairwise(words) if word == "--ready"]
+        return any(way.startswith(_OUTSIDE) for way in ways)
 
     def command(self, release: Path, ready: int, late: float = 0.0) -> list[str]:
         """Return the words that start the keeper.

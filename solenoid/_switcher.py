@@ -133,9 +133,12 @@ class _Switch:
             return done
 
     def _can_wait(self, how: Launch, first: Sequence[str]) -> bool:
-        """Say whether the new app can see the old one's end: there is one, and both
-        are the same user's."""
-        if len(first) != 1 or first[0] == self.release:
+        """Say whether the new app can wait, ready, for the old one's end.
+
+        There has to be one, of the same user, who alone may see it; and nothing may
+        take the old one for the new one meanwhile.
+        """
+        if len(first) != 1 or first[0] == self.release or how.is_probed:
             return False
         launch = self._records[first[0]].launch or {}
         uid: object = launch.get("user", {}).get("uid")

@@ -252,3 +252,18 @@ def test_an_engine(one: Drone, place: Path) -> None:
     assert none.returncode == 15
     assert "18.20.8 installed" in none.stderr
     assert one.status()["running"] is True
+
+
+def test_a_probe(one: Drone, place: Path) -> None:
+    """A probe of a fixed port does not take the old release for the new one."""
+    port = free_port()
+    words = ["-e", json.dumps({"PORT": str(port)}), "--order", "stop-first"]
+    words += ["--ready", f"http://127.0.0.1:{port}/", "--start-timeout", "2"]
+    one.start(snapshot(place / "a.tgz"), *words)
+    after = one.start(snapshot(place / "b.tgz", "1.1.0"), *words)
+    assert after["meta"]["ready"] == "http"
+    idle = "setInterval(() => {}, 1000);\n"
+    archive = snapshot(place / "c.tgz", "1.2.0", idle)
+    failed = one.run("start", "--from", str(archive), *words)
+    assert failed.returncode == 22, failed.stderr
+    assert ask({"meta": {"port": port}})["version"] == "1.1.0"
