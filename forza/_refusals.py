@@ -34,6 +34,11 @@ _OF_OURS = {
 }
 
 
+def is_unknown(error: BaseException | None) -> bool:
+    """Say whether a certificate is signed by nobody that we trust."""
+    return getattr(error, "verify_code", None) in _UNKNOWN
+
+
 def reason(error: SSLError, server: str) -> str:
     """Return what is wrong with the other side, or with us in its eyes.
 
@@ -57,7 +62,7 @@ def reason(error: SSLError, server: str) -> str:
         return f"it refuses our certificate: {_OF_OURS[why]}"
     if "_ALERT_" in why:
         return f"it says '{why.partition('_ALERT_')[2].replace('_', ' ').lower()}'"
-    return why.replace("_", " ").lower() or "TLS has failed"
+    return why.replace("_", " ").lower() or "the encryption has failed"
 
 
 def _verification(error: SSLCertVerificationError, code: int, server: str) -> str:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from _socket import SHUT_WR, socket
-from errno import ECONNABORTED, EPROTO, ETIMEDOUT
+from errno import ECONNABORTED, EINVAL, EPROTO, ETIMEDOUT
 from sys import version_info
 
 from forza._lean import TESTED_PYTHON
@@ -68,16 +68,22 @@ class Secured:
     )
 
     def __init__(self, context: ssl.SSLContext, sock: socket, peer: str = "") -> None:
-        """Be a client of the server that has the name `peer`, or a server."""
+        """Be a client of the server that has the name `peer`, or a server.
+
+        Raises OSError for what can be no name.
+        """
         name = peer.partition("%")[0].rstrip(".")  # no zone, no root
-        if not name.isascii():
-            name = name.encode("idna").decode()
         self._peer = peer
         self._sock = sock
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         wrap: Any = context._wrap_bio if BARE else context.wrap_bio  # type: ignore[attr-defined]
-        self._tls = wrap(self._incoming, self._outgoing, not peer, name or None)
+        try:
+            if not name.isascii():
+                name = name.encode("idna").decode()
+            self._tls = wrap(self._incoming, self._outgoing, not peer, name or None)
+        except ValueError:
+            raise OSError(EINVAL, f"no certificate is for '{peer}'") from None
         self._end = self._tls.shutdown if BARE else self._tls.unwrap
         self._early = b""
         self._ended = False
@@ -95,8 +101,10 @@ class Secured:
         reading = loop.add_reader, loop.remove_reader
         writing = loop.add_writer, loop.remove_writer
         deadline = loop.time() + _HANDSHAKE_SECONDS
-        while not (self._advance() and self._flush()):
-            is_sent = self._flush()
+        while True:
+            is_done, is_sent = self._advance(), self._flush()
+            if is_done and is_sent:
+                break
             way = reading if is_sent else writing
             if not await ready(loop, self.fileno(), *way, deadline - loop.time()):
                 raise OSError(ETIMEDOUT, "no answer to the TLS handshake")

@@ -66,16 +66,14 @@ class Credentials:
             await secured.hear_verdict(loop)
         except BaseException as error:
             link.close()
-            if self._folder is not None and _is_unknown(error.__cause__):
-                self._folder = None
-                return None
+            if self._folder is not None:
+                from forza._refusals import is_unknown
+
+                if is_unknown(error.__cause__):
+                    self._folder = None
+                    return None
             raise
         return link
-
-
-def _is_unknown(error: BaseException | None) -> bool:
-    """Say whether a certificate is signed by none that we trust."""
-    return getattr(error, "verify_code", None) in (2, 19, 20, 21)
 
 
 def _folder() -> str | None:

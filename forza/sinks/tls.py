@@ -35,6 +35,9 @@ def parse(url: str) -> tuple[list[tuple[str, int]], dict[str, str]]:
             )
         if options.setdefault(name, value) != value:
             raise UsageError(f"cannot send to '{url}': {name} is given twice")
+    name = options.get("name", "-").removesuffix(".")
+    if not all(name.split(".")):
+        raise UsageError(f"cannot send to '{url}': no certificate is for '{name}'")
     if "key" in options and "cert" not in options:
         raise UsageError(f"cannot send to '{url}': there is a key and no cert")
     return servers(rest), options
@@ -75,6 +78,7 @@ def open_tls(monitor: Monitor, url: str, queue: Queue) -> Client:
                     link = await ours.secure(monitor.loop, sock, place, name)
                 except OSError as error:
                     reason = error.strerror or str(error)
+                    reason = reason[:1].lower() + reason[1:]
                     say(f"cannot connect to {place}: {reason}; trying again")
                     return None
                 if link is not None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import socket
 import ssl
+import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -46,15 +47,6 @@ def half(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
             monkeypatch.setattr(module, "ssl", ssl)
 
 
-def test_this_python_is_known() -> None:
-    """The lower half is used wherever these tests have run."""
-    assert make_context() is not None
-    import _ssl
-
-    for name in ("_SSLContext", "MemoryBIO", "get_default_verify_paths"):
-        assert hasattr(_ssl, name)
-
-
 # URLs.
 
 
@@ -75,7 +67,7 @@ def test_url(url: str, servers: list[tuple[str, int]], options: dict[str, str]) 
 
 
 @pytest.mark.parametrize(
-    "query", ["", "x", "ca", "ca=", "verify=no", "ca=a&ca=b", "key=k"]
+    "query", ["", "x", "ca", "ca=", "verify=no", "ca=a&ca=b", "key=k", "name=.x"]
 )
 def test_bad_url(query: str) -> None:
     """A slip is found before anything runs, and named."""
@@ -144,6 +136,45 @@ def test_all_at_once_when_the_store_is_too_small(
             assert owner.said == [f"connected to localhost:{server.port}"]
             server.wait_until(lambda: server.closed, "end")
             assert len(server.failed) == 1
+
+    run(main())
+
+
+def test_a_name_that_is_none(run: Run, certificates: Certificates) -> None:
+    """What no certificate can be for is one more reason to try again."""
+
+    async def main() -> None:
+        with TlsServer(certificates.server_context()) as server:
+            long = "\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 80
+            owner, sink = connect(server.port, more=f"ca={certificates.ca}&name={long}")
+            await soon(lambda: owner.said)
+            assert owner.said == [
+                f"cannot connect to 127.0.0.1:{server.port}: no certificate is for "
+                f"'{long}'; trying again"
+            ]
+            assert await sink.close(0.0) == 0
+            server.wait_until(lambda: server.closed, "end")
+
+    run(main())
+
+
+def test_reset_in_the_handshake(run: Run, certificates: Certificates) -> None:
+    """Why there is no connection is said as for TCP."""
+
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            owner, sink = connect(port, more=f"ca={certificates.ca}")
+            connection, _ = await asyncio.to_thread(listener.accept)
+            linger = struct.pack("ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.close()
+            await soon(lambda: owner.said)
+            assert owner.said == [
+                f"cannot connect to 127.0.0.1:{port}: connection reset by peer; "
+                "trying again"
+            ]
+            assert await sink.close(0.0) == 0
 
     run(main())
 
