@@ -12,13 +12,14 @@ nobody above has them for others to read. `-` leaves the environment as it is.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
 import resource
 import sys
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, NoReturn
 
 from solenoid import _landlock
 from solenoid._privilege import DAC_READ_SEARCH
@@ -209,6 +210,22 @@ def _take_turns(environ: str) -> None:
             os.close(held)
 
 
+def _become(words: list[str], environ: dict[str, str]) -> NoReturn:
+    """Do what os.execvpe does, which may import what cannot be read any more."""
+    name = words[0]
+    if "/" in name:
+        os.execve(name, words, environ)
+    why: OSError | None = None
+    for folder in environ.get("PATH", os.defpath).split(":"):
+        try:
+            os.execve(f"{folder or '.'}/{name}", words, environ)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # another of that name may do
+            why = why or error
+    raise why or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
 def main() -> None:
     """Become the app, or say why not: 125, or 126 and 127 as a shell would."""
     policy, path, words = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -223,7 +240,7 @@ def main() -> None:
         print(f"solenoid: cannot confine the app: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(125) from None
     try:
-        os.execvpe(words[0], words, environ)
+        _become(words, environ)
     except OSError as error:
         print(f"solenoid: {words[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
         raise SystemExit(126 if isinstance(error, PermissionError) else 127) from None
