@@ -37,6 +37,7 @@ INSTALL_TIMEOUT = 900.0
 REPORTED = (
     *("forza", "uvloop", "orjson", "psutil", "node"),
     *("supervisor", "circus", "pm2", "forever", "s6", "runit", "honcho"),
+    *("asyncssh", "parallel_ssh", "ansible_core", "pyinfra"),
 )
 PRELOAD = "LD_PRELOAD"
 COMPILE = ("cc", "-O2", "-Wall", "-Wextra", "-Werror")
