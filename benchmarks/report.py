@@ -18,6 +18,7 @@ from benchmarks.harness.aims import held_against_aims
 from benchmarks.harness.cache import BENCHMARKS, REPOSITORY, share_no_libpython
 from benchmarks.harness.delivered import section as delivery
 from benchmarks.harness.markdown import Line, provenance, trouble
+from benchmarks.harness.over_ssh import section as over_ssh
 from benchmarks.harness.readme import figures, put_between_markers
 from benchmarks.harness.received import section as receivers
 from benchmarks.harness.stressed import section as stress
@@ -30,6 +31,7 @@ SECTIONS = {
     "idle": ("Idle", sections.idle),
     "soak": ("Soak", sections.soak),
     "delivery_soak": ("Delivery", delivery),
+    "drones": ("Many drones", over_ssh),
     "stress": ("Starts and endings", stress),
     "listen": ("Receivers", receivers),
 }
