@@ -59,12 +59,12 @@ class Restart:
         visit.step("restart")
         visit.changing = True
         event = await self._place.ask(visit, "restart")
-        after = await self._place.look(visit)
+        after = await visit.steadily(lambda: self._place.look(visit))
+        visit.changing = False  # the same release runs, well or not
         if self._probe is not None:
             visit.step("probe", self._probe.path)
             port = (after.get("start") or event).get("meta", {}).get("port")
             await wait_healthy(self._probe, visit.session, port)
-        visit.changing = False
         return Outcome(True, running(after), running(after), reply=event)
 
     async def undo(self, visit: Visit, outcome: Outcome) -> None:
@@ -93,14 +93,13 @@ class Rollback:
         except StepError as error:
             error.unclear = not await self._place.is_as(visit, before)
             raise
-        after = await self._place.look(visit)
+        after = await visit.steadily(lambda: self._place.look(visit))
         visit.changing = False
         return Outcome(True, running(after), running(before), reply=reply)
 
     async def undo(self, visit: Visit, outcome: Outcome) -> None:
         """Go forth again."""
-        place = self._place
-        await visit.steadily(lambda: place.back_to(visit, outcome.before))
+        await self._place.undo(visit, outcome)
 
 
 class Command:

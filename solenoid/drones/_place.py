@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from solenoid._errors import SolenoidError
 from solenoid.drones._ask import ask
 from solenoid.drones._bootstrap import ensure_solenoid
-from solenoid.drones._visit import StepError
+from solenoid.drones._visit import Outcome, StepError
 
 if TYPE_CHECKING:
     from solenoid.drones._visit import Visit
@@ -71,6 +71,16 @@ class Place:
             return running(await self.look(visit)) == running(before)
         except SolenoidError:
             return False
+
+    async def undo(self, visit: Visit, outcome: Outcome) -> None:
+        """Go back to what ran before, if what runs is what the outcome has made.
+
+        While a connection was down another deployer may have been there.
+        """
+        now = running(await visit.steadily(lambda: self.look(visit)))
+        if now not in (outcome.release, outcome.before):
+            raise StepError(f"another has been there: {now or 'nothing'} runs")
+        await visit.steadily(lambda: self.back_to(visit, outcome.before))
 
     async def back_to(self, visit: Visit, release: str | None) -> None:
         """Have an earlier release run again; None is that nothing shall run."""

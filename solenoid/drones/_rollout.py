@@ -53,7 +53,7 @@ class Strategy:
     undo: bool = True
 
     def __post_init__(self) -> None:
-        if self.canary < 0:
+        if not isinstance(self.canary, int) or self.canary < 0:
             raise ValueError("canary is a number of drones, 0 or more")
         if share(self.batch, 100, up=True) < 1:
             raise ValueError("a batch has at least one drone")

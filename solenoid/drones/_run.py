@@ -122,7 +122,8 @@ class Run:
 
     async def close(self) -> None:
         """Let nobody begin any more, and wait for those in the middle."""
-        self.stop("left")
+        if not self.rollout.over:
+            self.stop("left")
         for visit in self._visits.values():
             visit.keep()
         for visit in self._visits.values():

@@ -70,15 +70,14 @@ class Start:
             except StepError as error:
                 error.unclear = not await place.is_as(visit, before)
                 raise
-        after = await place.look(visit)
+        after = await visit.steadily(lambda: place.look(visit))
         await self._gate(visit, before, event)
         visit.changing = False
         return Outcome(True, running(after), running(before), reply=event)
 
     async def undo(self, visit: Visit, outcome: Outcome) -> None:
         """Go back to what ran before; stop the app if nothing did."""
-        place = self._place
-        await visit.steadily(lambda: place.back_to(visit, outcome.before))
+        await self._place.undo(visit, outcome)
 
     async def _gate(
         self, visit: Visit, before: dict[str, Any], event: dict[str, Any]
@@ -105,7 +104,7 @@ class Start:
         the run directory for as long as it is at work.
         """
         deadline = monotonic() + self._place.timeout
-        visit.step("look", "the connection was lost")
+        visit.tell("look", "the connection was lost")
         while await visit.steadily(lambda: self._place.busy(visit)):
             if monotonic() > deadline:
                 raise StepError(f"{lost}; it still starts", unclear=True) from lost

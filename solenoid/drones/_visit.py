@@ -149,12 +149,16 @@ class Visit:
         stack, self._stack = self._stack, AsyncExitStack()
         self._reached = None
         await _closed(stack)
-        await self._enter()
+        await self._enter(again=True)
 
     async def steadily(self, action: Callable[[], Awaitable[T]]) -> T:
-        """Do what may be done twice, through broken connections, for two minutes."""
+        """Do what may be done twice, through broken connections, for two minutes.
+
+        A lock that was lost with its connection is had anew.
+        """
         deadline = monotonic() + _PATIENCE
-        connected = True
+        lock = self._reached.lock if self._reached else None
+        connected = lock is None or not lock.lost
         while True:
             try:
                 if not connected:
@@ -214,7 +218,7 @@ class Visit:
 
     async def _undid(self, outcome: Outcome) -> Result:
         try:
-            self.step("undo")
+            self.tell("undo")
             self.changing = True
             await self._action.undo(self, outcome)
             self.changing = False
@@ -224,8 +228,8 @@ class Visit:
         was = Outcome(True, outcome.before, outcome.release)
         return self._result("undone", was)
 
-    async def _enter(self) -> None:
-        reached = self._connect(self.drone, self.step)
+    async def _enter(self, *, again: bool = False) -> None:
+        reached = self._connect(self.drone, self.tell, again)
         self._reached = await self._stack.enter_async_context(reached)
 
     async def _log(self, result: Result) -> None:

@@ -210,12 +210,21 @@ def strategy_of(
         value = getattr(options, name)
         if value is None and settings is not None:
             value = settings.get(name)
+        if name == "pause" and isinstance(value, str):
+            value = _setting(name, value)
         if value is not None:
             chosen[name] = value
     try:
         return Strategy(**chosen, undo=not getattr(options, "no_undo", True))
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
+
+
+def _setting(name: str, word: str) -> float:
+    try:
+        return duration(word)
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{name}: {error}") from error
 
 
 def duration(word: str) -> float:

@@ -28,6 +28,7 @@ from solenoid.drones.commands._release import (
     source_of,
     start_change,
 )
+from solenoid.storage import scheme_of
 
 if TYPE_CHECKING:
     import argparse
@@ -110,6 +111,9 @@ async def _offered(
         raise UsageError("to store it, it needs an owner: -u USER")
     url = source.snapshot(app.user, app.name, version)
     await push(path, url, options=source.options)
+    if scheme_of(url) == "file":  # what is a folder here is none there
+        console.info(f"stored {url}")
+        return Sent(path, sha256)
     snapshot = Stored(url, sha256=sha256, options=source.options)
     console.info(f"stored {snapshot.about}")
     return snapshot

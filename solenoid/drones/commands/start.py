@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
@@ -25,6 +24,7 @@ from solenoid.drones.commands._release import (
     start_change,
 )
 from solenoid.storage import scheme_of
+from solenoid.storage.file import path_of
 
 if TYPE_CHECKING:
     import argparse
@@ -90,7 +90,7 @@ async def _snapshot(
     options: argparse.Namespace, app: App, version: str | None
 ) -> Snapshot:
     if options.url is not None and scheme_of(options.url) == "file":
-        path = Path(options.url.removeprefix("file:"))
+        path = path_of(options.url)
         if not await asyncio.to_thread(path.is_file):
             raise UsageError(f"--from: there is no file {path}")
         return await Sent.of(path, options.sha256)
@@ -105,4 +105,6 @@ async def _snapshot(
             "where from? --from URL, or a storage in the inventory or ~/.solenoidconf"
         )
     url = source.snapshot(app.user, app.name, version)
+    if scheme_of(url) == "file":  # what is a folder here is none there
+        return await Sent.of(path_of(url), options.sha256)
     return await Stored.of(url, source.options, options.sha256)

@@ -148,17 +148,54 @@ def test_one_fails_its_probe(operator: Operator) -> None:
     assert operator.versions() == {**ALL_TWO, "web2": "1.0.0"}
 
 
+def put_between(operator: Operator, name: str, proxy: Proxy) -> None:
+    """Have the way to a drone lead through a proxy."""
+    operator.ports[name] = proxy.port
+    operator.write()
+    key = operator.drones[name].public_key
+    with operator.fleet.known_hosts.open("a") as file:
+        file.write(f"[127.0.0.1]:{proxy.port} {key}\n")
+
+
+def test_cut_in_the_start(operator: Operator) -> None:
+    """A connection that breaks in the middle of a start is made and locked anew."""
+    operator.deploy()
+    operator.version("2.0.0", slow(2))
+    with Proxy(operator.drones["web2"].port) as proxy:
+        put_between(operator, "web2", proxy)
+        with operator.popen("deploy", str(operator.app), "--json") as child:
+            place = operator.run_dir("web2") / "releases"
+            wait_until(lambda: len(started(place)) > 1, "start")
+            proxy.reset()
+            out, err = child.communicate(timeout=2 * PATIENCE)
+        assert child.returncode == 0, err + out
+        assert operator.versions() == ALL_TWO
+
+
+def test_cut_before_going_back(operator: Operator) -> None:
+    """Who waits to be told goes back, though its connection and lock were lost."""
+    operator.deploy()
+    operator.version("2.0.0", slow(2) + BREAKS_ON_WEB2.partition("\n")[0])
+    with Proxy(operator.drones["web1"].port) as proxy:
+        put_between(operator, "web1", proxy)
+        words = (str(operator.app), "--batch", "1", "--json")
+        with operator.popen("deploy", *words) as child:
+            place = operator.run_dir("web2") / "releases"
+            wait_until(lambda: len(started(place)) > 1, "start")
+            proxy.reset()
+            out, err = child.communicate(timeout=2 * PATIENCE)
+        assert child.returncode == 31, err + out
+        assert "[2/3] web1: undone" in err
+        assert operator.versions() == ALL_ONE
+
+
 def test_cut_in_the_transfer(operator: Operator) -> None:
     """A connection that breaks in the middle of the snapshot leaves nothing behind."""
     operator.deploy()
     (operator.app / "picture").write_bytes(os.urandom(3_000_000))
     operator.version("2.0.0")
     with Proxy(operator.drones["web2"].port) as proxy:
-        operator.ports["web2"] = proxy.port
-        operator.write()
-        key = operator.drones["web2"].public_key
-        with operator.fleet.known_hosts.open("a") as file:
-            file.write(f"[127.0.0.1]:{proxy.port} {key}\n")
+        put_between(operator, "web2", proxy)
         proxy.cut("reset", 1_500_000)
         found = operator.deploy(status=30)
         assert found["web2"]["state"] == "failed"

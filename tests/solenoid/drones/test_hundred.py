@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import pty
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -14,7 +17,7 @@ import pytest
 
 from solenoid.cli import _main
 from solenoid.drones._record import last_run, state_home
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, ROOT
 from tests.solenoid.drones.scripted import Scripted, scripted
 
 if TYPE_CHECKING:
@@ -47,13 +50,11 @@ async def hundred(home: Path) -> AsyncIterator[dict[str, Scripted]]:
 
 async def run(home: Path, *words: str) -> tuple[int, list[dict[str, object]], str]:
     """Run the program beside the drones; return status, JSON lines and stderr."""
-    import sys
-
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "solenoid", "run", "--drones", "drones.toml"),
         *("--accept-new", "--json", *words, "--", "greet", "all"),
         cwd=home,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -127,6 +128,50 @@ def test_stops_early(home: Path) -> None:
             assert sum(bool(drone.connected) for drone in drones.values()) == 15
 
     asyncio.run(main())
+
+
+def test_on_a_terminal(home: Path) -> None:
+    """A terminal has a bar that moves, failures above it, and then the table."""
+
+    async def main() -> None:
+        async with hundred(home) as drones:
+            drones["web007"].script = refuse
+            ours, theirs = pty.openpty()
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "solenoid", "run", "--drones", "drones.toml"),
+                *("--accept-new", "--", "greet", "all"),
+                cwd=home,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "70"},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=theirs,
+            )
+            os.close(theirs)
+            reading = asyncio.create_task(asyncio.to_thread(read_all, ours))
+            out, _ = await asyncio.wait_for(child.communicate(), 4 * PATIENCE)
+            said = await reading
+            assert child.returncode == 30
+            rows = [line.split() for line in out.decode().splitlines()]
+            assert rows[0][:2] == ["DRONE", "STATE"]
+            assert [row[0] for row in rows[1:]] == NAMES
+            assert "web007: failed" in said
+            assert "\x1b[J" in said
+            assert " of 100" in said
+            # What moved is gone: after the last clearing there is no bar.
+            assert "[#" not in said.rpartition("\x1b[J")[2]
+            assert "  | no such luck" in said
+
+    asyncio.run(main())
+
+
+def read_all(terminal: int) -> str:
+    """Read what is written to a terminal until nobody has it any more."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while data := os.read(terminal, 1 << 16):
+            said += data
+    os.close(terminal)
+    return said.decode()
 
 
 def test_record(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
