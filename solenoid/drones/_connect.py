@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from solenoid.drones._lock import LEASE, lock
+from solenoid.drones._lock import lock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
     # Told two words about what is being done.
     Tell = Callable[[str, str], None]
-    # The third: whether we have been there before, and have lost the connection.
-    Connect = Callable[[Drone, Tell, bool], AbstractAsyncContextManager["Reached"]]
-
-# Our own lock may outlive the connection that it was had by, for its lease.
-_OWN_LOCK = 2 * LEASE
+    Connect = Callable[[Drone, Tell], AbstractAsyncContextManager["Reached"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ def connector(
     """
 
     @asynccontextmanager
-    async def connect(drone: Drone, tell: Tell, again: bool) -> AsyncIterator[Reached]:
+    async def connect(drone: Drone, tell: Tell) -> AsyncIterator[Reached]:
         async with ssh.session(drone) as session:
             if run_dir is None:
                 yield Reached(session)
@@ -55,7 +51,7 @@ def connector(
                 session,
                 drone.fill(run_dir),
                 what,
-                wait=max(wait, _OWN_LOCK) if again else wait,
+                wait=wait,
                 on_wait=lambda holder: tell("lock", f"waits for {holder}"),
             ) as held:
                 yield Reached(session, held)

@@ -149,7 +149,7 @@ class Visit:
         stack, self._stack = self._stack, AsyncExitStack()
         self._reached = None
         await _closed(stack)
-        await self._enter(again=True)
+        await self._enter()
 
     async def steadily(self, action: Callable[[], Awaitable[T]]) -> T:
         """Do what may be done twice, through broken connections, for two minutes.
@@ -228,8 +228,8 @@ class Visit:
         was = Outcome(True, outcome.before, outcome.release)
         return self._result("undone", was)
 
-    async def _enter(self, *, again: bool = False) -> None:
-        reached = self._connect(self.drone, self.tell, again)
+    async def _enter(self) -> None:
+        reached = self._connect(self.drone, self.tell)
         self._reached = await self._stack.enter_async_context(reached)
 
     async def _log(self, result: Result) -> None:

@@ -60,7 +60,7 @@ class Field:
 
     @asynccontextmanager
     async def connect(
-        self, drone: Drone, step: Callable[[str, str], None], again: bool
+        self, drone: Drone, step: Callable[[str, str], None]
     ) -> AsyncIterator[Reached]:
         """Connect, without a lock."""
         async with self.ssh.session(drone) as session:
