@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.harness.cache import BENCHMARKS, forza_python
 from benchmarks.harness.cell import Cell, GaveUpError, wait_until
+from benchmarks.harness.certificate import certificate
 from benchmarks.harness.commandline import parser
 from benchmarks.harness.delivered import Stored
 from benchmarks.harness.receivers import refusing_port
@@ -48,6 +49,7 @@ def main() -> None:
     options.add_argument(
         "--rate", type=float, default=1000, metavar="N", help="lines a second (1000)"
     )
+    options.add_argument("--tls", action="store_true", help="encrypted all the way")
     options.add_argument(
         "--seed", type=int, help="repeat the random moments of another run"
     )
@@ -71,9 +73,10 @@ def main() -> None:
 class Receiver:
     """`forza listen` in a process of its own, killed and started again."""
 
-    def __init__(self, cell: Cell, python: Path) -> None:
+    def __init__(self, cell: Cell, python: Path, tls: Path | None) -> None:
         self.cell = cell
         self.python = python
+        self.tls = () if tls is None else (f"--tls-cert={tls}",)
         self.port = refusing_port()
         self.folder = cell.path / "stored"
         self.folder.mkdir()
@@ -84,7 +87,7 @@ class Receiver:
         """Start it, on the same port and file."""
         url = f"file:{self.folder}/events?max=64M&keep=999"
         words = (self.python, "-m", "forza", "listen", f"--port={self.port}")
-        self.process = self.cell.spawn((*words, "--to", url))
+        self.process = self.cell.spawn((*words, *self.tls, "--to", url))
 
     def kill(self) -> None:
         """Kill it without a warning."""
@@ -111,7 +114,9 @@ class Receiver:
 class Kept:
     """A keeper, the monitor that it keeps, and the monitor's app."""
 
-    def __init__(self, cell: Cell, python: Path, port: int, rate: float) -> None:
+    def __init__(
+        self, cell: Cell, python: Path, port: int, rate: float, tls: Path | None
+    ) -> None:
         self.cell = cell
         self.python = python
         self.records = cell.path / "records"
@@ -119,7 +124,9 @@ class Kept:
         self.pidfile = cell.path / "monitor.pid"
         self.spool = cell.path / "spool"
         self.spool.mkdir()
-        self.where = ("-h", "127.0.0.1", "-p", str(port))
+        self.where: tuple[str, ...] = ("-h", "127.0.0.1", "-p", str(port))
+        if tls is not None:
+            self.where = ("--to", f"tls:127.0.0.1:{port}?ca={tls}")
         self.kills = 0
         words: tuple[str | Path, ...] = (
             *(python, "-m", "forza.aeternum", "run", "-p", self.pidfile),
@@ -170,26 +177,32 @@ def soak(python: Path, given: argparse.Namespace) -> Result:
     """Run for the time given; return what was sent, stored and lost."""
     chance = random.Random(given.seed)
     with Cell() as cell:
-        receiver = Receiver(cell, python)
+        tls = certificate(cell) if given.tls else None
+        receiver = Receiver(cell, python, tls)
         with Relay(receiver.port) as relay:
-            kept = Kept(cell, python, relay.port, given.rate)
+            kept = Kept(cell, python, relay.port, given.rate, tls)
             resets = torment(chance, given.minutes * 60, receiver, kept, relay)
             note(f"{BENCHMARK}: draining")
             kept.stop()
         receiver.stop()
         stored = Stored(receiver.files())
         found = stored.held_against(kept.records.iterdir())
+        # What is encrypted cannot be counted on its way.
+        sent = {
+            "events_sent": relay.lines,
+            "repeated": relay.lines - stored.events,
+        }
         return {
             "minutes": given.minutes,
             "rate": given.rate,
             "seed": given.seed,
+            "tls": given.tls,
             "receiver_kills": receiver.kills,
             "away_s": AWAY,
             "monitor_kills": kept.kills,
             "resets": resets,
             "connections": relay.connections,
-            "events_sent": relay.lines,
-            "repeated": relay.lines - stored.events,
+            **({} if tls else sent),
             **found,
         }
 
@@ -233,7 +246,7 @@ def torment(
         if now - noted > 30:
             noted = now
             note(
-                f"{BENCHMARK}: {now - begun:.0f} s, {relay.lines} events sent,"
+                f"{BENCHMARK}: {now - begun:.0f} s, {relay.connections} connections,"
                 f" {receiver.kills} and {kept.kills} kills"
             )
         for name, process in (("keeper", kept.keeper), ("receiver", receiver.process)):

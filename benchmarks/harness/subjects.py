@@ -14,7 +14,6 @@ from pathlib import Path
 from shlex import join as quoted
 
 from .cache import (
-    UnavailableError,
     compiled,
     debian_package,
     forza_python,
@@ -22,6 +21,7 @@ from .cache import (
     python_package,
 )
 from .cell import Cell
+from .certificate import certificate
 from .relay import SecureRelay
 
 __all__ = ["SUBJECTS", "Argv", "Cat", "Forza", "Subject", "named"]
@@ -141,17 +141,7 @@ class SecureForza(Forza):
 
     def prepare(self, cell: Cell, apps: Sequence[Argv], port: int) -> None:
         super().prepare(cell, apps, port)
-        self.certificate = cell.path / "certificate.pem"
-        command = (
-            *("openssl", "req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"),
-            *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=bench"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(self.certificate), "-out", str(cell.path / "public.pem")),
-        )
-        if cell.run(command):
-            raise UnavailableError(f"openssl makes no certificate: {cell.output()}")
-        with self.certificate.open("ab") as file:
-            file.write((cell.path / "public.pem").read_bytes())
+        self.certificate = certificate(cell)
         self.relay = SecureRelay(port, self.certificate)
 
     def stop(self, cell: Cell) -> None:
