@@ -163,7 +163,8 @@ class Spool:
                 lane.handed += 1
                 self._out.append((lane, lane.mark(), None))
                 return item
-            if lane.held and not lane.handed:  # nothing of the rest was intact
+            # Nothing of the rest was intact, or all of it was dropped.
+            if not lane.handed and (lane.held or lane is not self._lane):
                 self._finish(lane, lane.mark())
         item = self._memory.pop()
         if item is not None:

@@ -309,6 +309,22 @@ def test_more_dead_lanes_than_may_be_open(tmp_path: Path) -> None:
     assert [file.name for file in files(tmp_path)] == ["lock"]
 
 
+def test_a_dead_lane_of_which_all_was_dropped(tmp_path: Path) -> None:
+    """It is done with, and makes way for the next."""
+    lives = [Life(tmp_path, MIB) for _ in range(2)]
+    for life in lives:
+        life.push(0, size=1000)
+    for life in lives:
+        life.kill()
+    last = Life(tmp_path, MIB)
+    assert len(last.spool.left) == 1
+    last.push(*range(1, 1500), size=1000)
+    assert sorted(last.receive())[-1] == 1499
+    assert last.spool.left == []
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["1"]
+    last.close()
+
+
 def test_another_url(tmp_path: Path) -> None:
     """What was meant for a server that is no longer named goes to the one that is."""
     first = Life(tmp_path, url="tcp:old:1")
