@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.harness.cache import BENCHMARKS, forza_python
+from benchmarks.harness.cache import BENCHMARKS, UnavailableError, forza_python
 from benchmarks.harness.cell import Cell, GaveUpError, wait_until
 from benchmarks.harness.certificate import certificate
 from benchmarks.harness.commandline import parser
@@ -60,7 +60,7 @@ def main() -> None:
     python = forza_python()
     try:
         values = soak(python, given)
-    except GaveUpError as error:
+    except (GaveUpError, UnavailableError) as error:
         values = {"failed": str(error)}
     emit(BENCHMARK, "forza", values)
     faults = ["failed", "lost", "stored_twice"]

@@ -130,10 +130,11 @@ class Secured:
             raise OSError(ECONNABORTED, "closed by the other side")
 
     def recv(self, size: int) -> bytes:
-        """Receive, and all that came in these bytes."""
+        """Receive some of it, however much it may be: what OpenSSL is given at once
+        takes memory for good."""
         data, self._early = self._early, b""
         while not data and not self._ended:
-            self._take(size)
+            self._take(min(size, _RECORD))
             data = self._decrypt()
             self._flush()  # new keys, if it was asked for them
         return data

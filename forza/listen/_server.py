@@ -14,6 +14,7 @@ from _socket import (
     SO_KEEPALIVE,
     SOL_SOCKET,
     TCP_KEEPIDLE,
+    TCP_NODELAY,
     socket,
 )
 from errno import EINTR, ETIMEDOUT
@@ -150,6 +151,8 @@ class Server:
             if listener.family != AF_UNIX:
                 sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
                 sock.setsockopt(IPPROTO_TCP, TCP_KEEPIDLE, _KEEPALIVE_IDLE)
+                # What it is told, it is told at once, also after a session ticket.
+                sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
                 if self._gate is not None:
                     self._gate.admit(sock, self._let_in)
                     continue

@@ -18,7 +18,7 @@ import pytest
 
 from forza._event import Encoder
 from tests.conftest import CHILDREN, PATIENCE, ROOT
-from tests.contract.test_listen import Client, Listener, batch, soon
+from tests.contract.test_listen import Client, Listener, batch, memory, soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -171,6 +171,27 @@ def test_silent_clients(
     listener.stop()
     for sock in silent:
         sock.close()
+
+
+def test_many_busy_clients(
+    lean_forza: Forza, tmp_path: Path, certificates: Certificates, connect: Connect
+) -> None:
+    """A client takes some 50 kB, however much it sends."""
+    path = tmp_path / "events"
+    listener = Listener(
+        lean_forza, "--to", f"file:{path}", "--tls-cert", str(certificates.good)
+    )
+    events = batch(Encoder("host", "b007", None), 100, b"x" * 5_000 + b"\n")
+    client = connect(listener)
+    client.send(events)
+    client.wait_for("b007", 1, 100)
+    before = memory(listener)
+    for number in range(100):
+        client = connect(listener)
+        client.send(events.replace(b"b007", b"%04d" % number))
+        client.wait_for(f"{number:04}", 1, 100)
+    assert memory(listener) - before < 12 << 10
+    listener.stop()
 
 
 def test_files_may_be_replaced(
