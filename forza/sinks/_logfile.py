@@ -94,9 +94,11 @@ class LogFile:
             return os.write(fd, data)
         view, done = memoryview(data), 0
         try:
-            self._pay()
-            while done < len(view) and not self._owed:
+            while done < len(view):
                 piece = self._fitting(view[done:])
+                self._pay()
+                if self._owed:
+                    break
                 written = os.write(self.fd, piece)
                 done += written
                 self._ended = piece[written - 1] == _NEWLINE

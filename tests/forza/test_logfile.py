@@ -156,6 +156,32 @@ def test_cut_off_on_a_full_disk(
     log.close()
 
 
+def test_moved_and_torn_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same if such a file takes the place of the one that is written to."""
+    monkeypatch.setattr(_logfile, "_LOOK_SECONDS", -1.0)
+    path = tmp_path / "log"
+    log, _ = open_log(path)
+    path.rename(tmp_path / "old")
+    path.write_bytes(b"torn")
+    real, full = os.write, [True]
+
+    def write(fd: int, data: bytes) -> int:
+        if full[0]:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(OSError, match="no space"):
+        log.write(log.fd, b"next\n")
+    full[0] = False
+    assert log.write(log.fd, b"next\n") == 5
+    assert path.read_bytes() == b"torn\nnext\n"
+    monkeypatch.undo()
+    log.close()
+
+
 def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of which a part was written is finished before the file is changed."""
     room = [50]
