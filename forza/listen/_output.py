@@ -156,7 +156,10 @@ class FileOutput(Output):
         if self._unnoted >= _NOTE_EVERY_BYTES:
             self._unnoted = 0
             text = note(self._fd, self.boots)
-        start_new_thread(self._sync, (text, done))
+        try:
+            start_new_thread(self._sync, (text, done))
+        except RuntimeError:  # no thread to be had: all wait, then
+            self._sync(text, done)
 
     def reopen(self) -> None:
         """Write to the file that has the name now."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import orjson
@@ -12,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forza._event import Encoder
+from forza.listen import _output
 from forza.listen._boots import Boots, Sifter
 from forza.listen._memory import note, recall, save
+from forza.listen._output import FileOutput
+from tests.forza.conftest import Run
 
 
 def batches(boot: str, sizes: list[int], app: bool = False) -> list[list[bytes]]:
@@ -256,6 +260,29 @@ def test_recall_with_a_damaged_note(tmp_path: Path) -> None:
             (tmp_path / "events.boots").write_bytes(bad)
             rest = Sifter(recall(str(path))[0]).sift(b"".join(lines))
             assert rest == b"".join(lines[12:])
+
+
+def test_sync_without_a_thread(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is out of processes a sync is done all the same."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_output, "start_new_thread", refuse)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        output = FileOutput(loop, str(tmp_path / "events"), 0, 5, print)
+        output.write(b"something\n")
+        done: asyncio.Future[OSError | None] = loop.create_future()
+        output.sync(done.set_result)
+        assert await done is None
+        output.close()
+
+    run(main())
+    assert (tmp_path / "events").read_bytes() == b"something\n"
 
 
 def test_a_torso_that_looks_whole(tmp_path: Path) -> None:
