@@ -67,13 +67,13 @@ def why(result: Result) -> str:
 
 
 def last_words(results: Iterable[Result]) -> str:
-    """Return the end of what was said on the drones that failed, each under its name.
+    """Return the end of what was said on the drones, each under its name.
 
     Drones that said the same share it: a hundred do not hide the one that differs.
     """
     said: dict[str, list[str]] = {}
     for result in results:
-        if not result.ok and result.output.strip():
+        if result.output.strip():
             lines = printable(result.output).rstrip().splitlines()[-_TAIL_LINES:]
             said.setdefault("\n".join(lines), []).append(result.drone)
     parts = []

@@ -53,6 +53,7 @@ class Start:
         await place.prepare(visit)
         visit.step("look")
         before = await place.look(visit)
+        visit.release = running(before)
         visit.step("send", self._snapshot.about)
         async with self._snapshot.on(visit, place.on(visit)) as (words, secret):
             visit.step("start")

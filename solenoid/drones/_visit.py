@@ -111,6 +111,8 @@ class Visit:
         self.busy = True
         # While set, a visit that is cut short leaves the drone who knows how.
         self.changing = False
+        # Which release ran when we came, once that is known.
+        self.release: str | None = None
         # The words that run solenoid there, once that is known.
         self.solenoid: tuple[str, ...] = ()
         self._action, self._connect, self._keep_open = action, connect, keep_open
@@ -253,6 +255,7 @@ class Visit:
         unclear = getattr(error, "unclear", self.changing)
         return self._result(
             "unclear" if unclear else "failed",
+            Outcome(release=None if unclear else self.release),
             error=said,
             output=getattr(error, "output", ""),
             blame=getattr(error, "blame", "system"),

@@ -136,12 +136,15 @@ async def _report(
         line = {**counts, "stopped": run.rollout.stopped, "record": str(record.path)}
         sys.stdout.write(json_line(line))
     else:
-        sys.stderr.write(last_words(results))
+        sys.stderr.write(last_words(one for one in results if not one.ok))
+        sys.stdout.write(last_words(one for one in results if one.ok))
         sys.stdout.write(table(results))
         sys.stderr.write(f"{summary(results)}\n")
     sys.stdout.flush()
     if status not in (EXIT_ALL, of_signal(signal.SIGINT)):
-        sys.stderr.write("again for those that are not done: the same --retry-failed\n")
+        sys.stderr.write(
+            "to try those again that are not done: the same with --retry-failed\n"
+        )
     if options.after:
         outcome = _OUTCOMES.get(status, "some")
         good = " ".join(result.drone for result in results if result.ok)

@@ -14,14 +14,15 @@ from solenoid._errors import EnvironError, UsageError
 from solenoid.drones._place import Place
 from solenoid.drones._start import Start
 from solenoid.drones._wheelhouse import Wheelhouse
+from solenoid.drones.commands._app import drones_of
 from solenoid.drones.commands._change import Change, chosen
 from solenoid.drones.commands._options import strategy_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from solenoid.drones._inventory import App, Drone
+    from solenoid.drones._inventory import App, Drone, Inventory
     from solenoid.drones._snapshot import Snapshot
 
 
@@ -40,40 +41,65 @@ def add_release(parser: argparse.ArgumentParser) -> None:
     )
 
 
-async def source_of(options: argparse.Namespace, app: App) -> Source | None:
-    """Return the app's storage, with the options that the configuration has for it."""
-    config = await _config(options)
-    if app.storage is None:
-        return config.storage
-    base = app.storage.rstrip("/")
-    return Source(base, config.options_for(base) or {})
+class Release:
+    """A release on its way to drones: made when all that was given makes sense."""
 
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        verb: str,
+        app: App,
+        drones: Sequence[Drone],
+        config: Config,
+        environ: bytes | None,
+    ) -> None:
+        assert app.run_dir is not None
+        self.app = app
+        self._config, self._environ, self._verb = config, environ, verb
+        self._scope = f"{options.drones} {app.run_dir}"
+        self._drones = chosen(options, verb, self._scope, drones)
+        self._strategy = strategy_of(options, app.options)
+        self._words = [*_words(app), *options.rest]
+        self._place = Place(app.run_dir, Wheelhouse(), timeout=options.timeout)
 
-async def start_change(
-    options: argparse.Namespace,
-    verb: str,
-    app: App,
-    version: str | None,
-    drones: Sequence[Drone],
-    snapshot: Snapshot,
-) -> Change:
-    """Return the change that a start is, on the drones that it is for."""
-    assert app.run_dir is not None
-    named = (("-u", app.user), ("-a", app.name), ("-v", version))
-    given = [word for option, value in named if value for word in (option, value)]
-    scope = f"{options.drones} {app.run_dir}"
-    action = Start(
-        Place(app.run_dir, Wheelhouse(), timeout=options.timeout),
-        snapshot,
-        options=[*given, *_words(app), *options.rest],
-        environ=await _environ(options.env_file or app.env_file),
-        probe=app.probe,
-        verb=verb,
-    )
-    about = {"app": app.name, "version": version or "", "run_dir": app.run_dir}
-    todo = chosen(options, verb, scope, drones)
-    strategy = strategy_of(options, app.options)
-    return Change(action, todo, strategy, scope, about)
+    @classmethod
+    async def of(
+        cls, options: argparse.Namespace, verb: str, app: App, inventory: Inventory
+    ) -> Release:
+        """Read the files that are named, and complain before anything is done."""
+        config = await _config(options)
+        environ = await _environ(options.env_file or app.env_file)
+        drones = drones_of(app, inventory)
+        return cls(options, verb, app, drones, config, environ)
+
+    @property
+    def storage(self) -> Source | None:
+        """Return the app's storage, with the options that the configuration has."""
+        if self.app.storage is None:
+            return self._config.storage
+        base = self.app.storage.rstrip("/")
+        return Source(base, self.options_for(base) or {})
+
+    def options_for(self, url: str) -> Mapping[str, object] | None:
+        """Return the storage's options if the URL is its own: they are secrets."""
+        return self._config.options_for(url)
+
+    def change(self, version: str | None, snapshot: Snapshot) -> Change:
+        """Return what is to be done with a snapshot."""
+        app = self.app
+        named = (("-u", app.user), ("-a", app.name), ("-v", version))
+        given = [word for option, value in named if value for word in (option, value)]
+        action = Start(
+            self._place,
+            snapshot,
+            options=[*given, *self._words],
+            environ=self._environ,
+            probe=app.probe,
+            verb=self._verb,
+        )
+        about = {"app": app.name, "version": version or ""}
+        about["run_dir"] = self._place.run_dir
+        return Change(action, self._drones, self._strategy, self._scope, about)
 
 
 def _words(app: App) -> list[str]:

@@ -14,7 +14,7 @@ from solenoid._errors import PackageError, UsageError
 from solenoid._pack import pack
 from solenoid._push import push
 from solenoid.drones._snapshot import Sent, Stored
-from solenoid.drones.commands._app import app_of, drones_of
+from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
 from solenoid.drones.commands._options import (
     add_app,
@@ -23,18 +23,13 @@ from solenoid.drones.commands._options import (
     add_rollout,
     inventory_of,
 )
-from solenoid.drones.commands._release import (
-    add_release,
-    source_of,
-    start_change,
-)
+from solenoid.drones.commands._release import Release, add_release
 from solenoid.storage import scheme_of
 
 if TYPE_CHECKING:
     import argparse
 
     from solenoid._console import Console
-    from solenoid.drones._inventory import App
     from solenoid.drones._snapshot import Snapshot
 
 ABOUT = """\
@@ -84,27 +79,21 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     folder = Path(options.folder)
     inventory = inventory_of(options)
     app = app_of(options, inventory, await asyncio.to_thread(_name, folder))
-    drones = drones_of(app, inventory)
+    release = await Release.of(options, "deploy", app, inventory)
     with tempfile.TemporaryDirectory(prefix="solenoid-") as made:
         to = Path(made) / "snapshot.tgz"
         packed = await pack(folder, to, modules=options.modules)
         version = options.app_version or packed.version
         size = f"{packed.files} files, {packed.size / 1e6:.1f} MB"
         console.info(f"packed {packed.name} {version}: {size}")
-        snapshot = await _offered(options, console, app, version, to, packed.sha256)
-        change = await start_change(options, "deploy", app, version, drones, snapshot)
-        return await carry_out(options, change)
+        snapshot = await _offered(release, console, version, to, packed.sha256)
+        return await carry_out(options, release.change(version, snapshot))
 
 
 async def _offered(
-    options: argparse.Namespace,
-    console: Console,
-    app: App,
-    version: str,
-    path: Path,
-    sha256: str,
+    release: Release, console: Console, version: str, path: Path, sha256: str
 ) -> Snapshot:
-    source = await source_of(options, app)
+    source, app = release.storage, release.app
     if source is None:
         return Sent(path, sha256)
     if not app.user:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
 from solenoid.drones._snapshot import Sent, Stored
-from solenoid.drones.commands._app import app_of, drones_of
+from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
 from solenoid.drones.commands._options import (
     add_app,
@@ -18,11 +18,7 @@ from solenoid.drones.commands._options import (
     add_rollout,
     inventory_of,
 )
-from solenoid.drones.commands._release import (
-    add_release,
-    source_of,
-    start_change,
-)
+from solenoid.drones.commands._release import Release, add_release
 from solenoid.storage import scheme_of
 from solenoid.storage.file import path_of
 
@@ -30,7 +26,6 @@ if TYPE_CHECKING:
     import argparse
 
     from solenoid._console import Console
-    from solenoid.drones._inventory import App
     from solenoid.drones._snapshot import Snapshot
 
 ABOUT = """\
@@ -80,24 +75,23 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     inventory = inventory_of(options)
     app = app_of(options, inventory)
     version = options.app_version or app.version
-    snapshot = await _snapshot(options, app, version)
-    drones = drones_of(app, inventory)
-    change = await start_change(options, "start", app, version, drones, snapshot)
-    return await carry_out(options, change)
+    release = await Release.of(options, "start", app, inventory)
+    snapshot = await _snapshot(options, release, version)
+    return await carry_out(options, release.change(version, snapshot))
 
 
 async def _snapshot(
-    options: argparse.Namespace, app: App, version: str | None
+    options: argparse.Namespace, release: Release, version: str | None
 ) -> Snapshot:
     if options.url is not None and scheme_of(options.url) == "file":
         path = path_of(options.url)
         if not await asyncio.to_thread(path.is_file):
             raise UsageError(f"--from: there is no file {path}")
         return await Sent.of(path, options.sha256)
-    source = await source_of(options, app)
     if options.url is not None:
-        known = None if source is None else source.options
+        known = release.options_for(options.url)
         return await Stored.of(options.url, known, options.sha256)
+    app, source = release.app, release.storage
     if not (app.user and app.name and version):
         raise UsageError("which release? -u USER -a NAME -v VERSION, or --from URL")
     if source is None:

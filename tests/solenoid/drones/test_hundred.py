@@ -70,6 +70,11 @@ async def refuse(words: list[str], said: str) -> tuple[int, str, str]:
     return 3, "", "no such luck\n"
 
 
+async def greet(words: list[str], said: str) -> tuple[int, str, str]:
+    """Be a drone that answers."""
+    return 0, "hello", ""
+
+
 def test_ninety_two_of_a_hundred(home: Path) -> None:
     """Five are unreachable, three fail: 92 succeed; a retry touches the other eight."""
 
@@ -135,6 +140,8 @@ def test_on_a_terminal(home: Path) -> None:
 
     async def main() -> None:
         async with hundred(home) as drones:
+            for drone in drones.values():
+                drone.script = greet
             drones["web007"].script = refuse
             ours, theirs = pty.openpty()
             child = await asyncio.create_subprocess_exec(
@@ -151,7 +158,10 @@ def test_on_a_terminal(home: Path) -> None:
             out, _ = await asyncio.wait_for(child.communicate(), 4 * PATIENCE)
             said = await reading
             assert child.returncode == 30
-            rows = [line.split() for line in out.decode().splitlines()]
+            heard, _, table = out.decode().partition("DRONE")
+            assert heard.startswith("web000, web001, web002, web003, web004 and 94")
+            assert heard.endswith("more:\n  | hello\n")
+            rows = [line.split() for line in ("DRONE" + table).splitlines()]
             assert rows[0][:2] == ["DRONE", "STATE"]
             assert [row[0] for row in rows[1:]] == NAMES
             assert "web007: failed" in said
