@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +95,8 @@ def _list(versions: Mapping[Version, str]) -> str:
 async def _install(
     name: str, range_: Range, source: EngineSource, store: str
 ) -> Engine:
+    import tempfile  # a megabyte, for what is seldom
+
     try:
         with tempfile.TemporaryDirectory(prefix="solenoid-") as made:
             return await _from_store(name, range_, source, store, Path(made))

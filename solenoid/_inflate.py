@@ -14,9 +14,9 @@ from solenoid._errors import UnpackError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READ, _BLOCK = 1 << 16, 1 << 19
+_READ, _BLOCK = 1 << 16, 1 << 17
 # So many blocks wait at most: what memory it takes does not depend on the archive.
-_AHEAD = 4
+_AHEAD = 2
 # A small archive of zeros is no bomb; below this the ratio is nobody's business.
 _HARMLESS = 32 << 20
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +71,8 @@ def _install(
     modules = package / "node_modules"
     if not is_due(package):
         return False
+    import tempfile  # a megabyte, for what is seldom
+
     words = [*_npm(engine_bin), "ci", "--omit=dev", "--no-audit", "--no-fund"]
     if not scripts:
         words.append("--ignore-scripts")

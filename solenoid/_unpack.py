@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-_PIECE = 1 << 19
+_PIECE = 1 << 17
 _PROGRESS_EVERY = 256  # entries
 
 

@@ -25,7 +25,7 @@ from solenoid.storage import Part
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 
 
 class FileStorage:
