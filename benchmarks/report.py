@@ -17,6 +17,8 @@ from benchmarks.harness import sections
 from benchmarks.harness.aims import held_against_aims
 from benchmarks.harness.cache import BENCHMARKS, REPOSITORY, share_no_libpython
 from benchmarks.harness.delivered import section as delivery
+from benchmarks.harness.deployed import section as deploy
+from benchmarks.harness.deployed import unpacked
 from benchmarks.harness.markdown import Line, provenance, trouble
 from benchmarks.harness.over_ssh import section as over_ssh
 from benchmarks.harness.readme import figures, put_between_markers
@@ -30,6 +32,8 @@ SECTIONS = {
     "start": ("Start-up", sections.start),
     "idle": ("Idle", sections.idle),
     "soak": ("Soak", sections.soak),
+    "deploy": ("From a snapshot to an app", deploy),
+    "unpack": ("Unpack", unpacked),
     "delivery_soak": ("Delivery", delivery),
     "drones": ("Many drones", over_ssh),
     "stress": ("Starts and endings", stress),

@@ -96,6 +96,35 @@ AIMS = (
 )
 
 
+# Appended so that forza's own stand first.
+AIMS += (
+    Aim(
+        *("2 GiB by a presigned URL: peak", "deploy", "peak_mb", 30, " MB"),
+        where={"part": "huge"},
+        subject="solenoid, presigned",
+    ),
+    Aim(
+        *("2 GiB by the S3 client: peak", "deploy", "peak_mb", 80, " MB"),
+        where={"part": "huge"},
+        subject="solenoid, s3:",
+    ),
+    Aim(
+        *("start by a presigned URL: peak", "deploy", "peak_mb", 30, " MB"),
+        where={"part": "start"},
+        subject="solenoid, presigned",
+    ),
+    Aim(
+        *("rollback", "deploy", "s", 5, " s"),
+        where={"part": "rollback"},
+        subject="solenoid",
+    ),
+    Aim(
+        *("unpack with isal, of tar and sync", "unpack", "of_synced", 1),
+        subject="solenoid, isal",
+    ),
+)
+
+
 def held_against_aims(found: Mapping[str, Sequence[Line]]) -> str:
     """Return a table of the aims, what was measured, and whether it is enough."""
     rows = []

@@ -33,6 +33,7 @@ _SHA256 = ("x-amz-meta-sha256", "x-goog-meta-sha256", "x-object-meta-sha256")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _LONGEST_ANSWER = 1 << 20
 _S3_SAYS = re.compile(r"<(Code|Message)>([^<]*)</")
+_NO_ACCESS = ("AccessDenied", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
@@ -197,11 +198,13 @@ async def _check(response: Response, url: str) -> None:
         return
     said = dict(_S3_SAYS.findall(await response.text()))
     why = f"{redacted(url)}: {status} {response.reason}".rstrip()
-    if words := ": ".join(filter(None, (said.get("Code"), said.get("Message")))):
+    message = said.get("Message", "").replace("&#39;", "'").replace("&quot;", '"')
+    if words := ": ".join(filter(None, (said.get("Code"), message))):
         why += f" ({words[:200]})"
     if status in (404, 410):
         raise NotFoundError(why)
-    if status in (401, 403):
+    # S3 says 400 of a token that has expired, some of its kin of a URL, too.
+    if status in (401, 403) or said.get("Code") in _NO_ACCESS:
         raise AccessError(why)
     if status == 412:
         raise ChangedError(why)

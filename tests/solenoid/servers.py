@@ -218,7 +218,87 @@ class S3Server:
     checks_signatures: bool = False
 
 
-def presigned(server: S3Server, bucket: str, key: str, verb: str = "get_object") -> str:
+class Line:
+    """A line to a server that cuts, stalls, corrupts or answers in its place.
+
+    Bytes pass as they are otherwise, so that signatures hold.
+    """
+
+    def __init__(self, to: int) -> None:
+        self.cut_after, self.cuts = 0, 0  # bytes of an answer; how often
+        self.stall_after: int | None = None  # bytes of one answer
+        self.flip_at: int | None = None  # a byte of each answer
+        self.fail: list[int] = []  # statuses of the next answers
+        self.served = 0
+        self._to = to
+        self._go_on = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more; let go of who is stalled."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._go_on.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._listener.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            self.served += 1
+            if self.fail:
+                client.recv(65536)
+                status = self.fail.pop(0)
+                text = f"HTTP/1.1 {status} Busy\r\nContent-Length: 0\r\n"
+                client.sendall(f"{text}Connection: close\r\n\r\n".encode())
+                return
+            with socket.create_connection(("127.0.0.1", self._to)) as server:
+                words = (client, server)
+                threading.Thread(target=_pass_on, args=words, daemon=True).start()
+                self._answer(server, client)
+
+    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+        sent = 0
+        while data := server.recv(65536):
+            if self.cuts and self.cut_after and sent + len(data) > self.cut_after:
+                self.cuts -= 1
+                client.sendall(data[: self.cut_after - sent])
+                break
+            if self.stall_after is not None and sent > self.stall_after:
+                self.stall_after = None
+                self._go_on.wait(PATIENCE)
+                break
+            if self.flip_at is not None and sent <= self.flip_at < sent + len(data):
+                at = self.flip_at - sent
+                data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+            client.sendall(data)
+            sent += len(data)
+        for one in (server, client):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _pass_on(client: socket.socket, server: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := client.recv(65536):
+            server.sendall(data)
+        server.shutdown(socket.SHUT_WR)
+
+
+def presigned(
+    server: S3Server,
+    bucket: str,
+    key: str,
+    verb: str = "get_object",
+    seconds: int = 60,
+) -> str:
     """Sign a URL for one object."""
     import botocore.session
     from botocore.config import Config
@@ -232,7 +312,7 @@ def presigned(server: S3Server, bucket: str, key: str, verb: str = "get_object")
         config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
     )
     url: str = client.generate_presigned_url(
-        verb, Params={"Bucket": bucket, "Key": key}, ExpiresIn=60
+        verb, Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
     )
     return url
 

@@ -17,10 +17,11 @@ import pytest
 
 import solenoid
 from solenoid._engines import _architecture
-from tests.solenoid.conftest import CACHE, npm_package
+from solenoid.storage import open_storage
+from tests.solenoid.conftest import BUCKET, CACHE, npm_package
 
 if TYPE_CHECKING:
-    from tests.solenoid.servers import WebServer
+    from tests.solenoid.servers import S3Server, WebServer
 
 NODES = ("16.20.2", "18.20.8", "20.19.5")
 
@@ -107,7 +108,7 @@ def store(nodes: dict[str, Path], tmp_path: Path) -> Path:
     path.mkdir()
     listed = [{"version": f"v{version}"} for version in (*NODES, "21.0.0-nope")]
     (path / "index.json").write_text(json.dumps(listed))
-    for version in NODES[1:]:
+    for version in NODES:
         folder = path / f"v{version}"
         folder.mkdir()
         name = f"node-v{version}-linux-x64"
@@ -131,6 +132,48 @@ def test_store(store: Path, tmp_path: Path) -> None:
     assert os.listdir(path) == ["v18.20.8"]
     again = solenoid.EngineSource(path, store="file:/nowhere")
     assert find({"node": "18"}, again) == [engine]
+
+
+@pytest.mark.parametrize("wanted", ["16", "18", "20"])
+def test_store_on_the_web(
+    store: Path, tmp_path: Path, web: WebServer, wanted: str
+) -> None:
+    """Three majors from a web server: each is a node that runs."""
+    for path in store.rglob("*"):
+        if path.is_file():
+            web.objects[f"/dist/{path.relative_to(store)}"] = path.read_bytes()
+    source = solenoid.EngineSource(tmp_path / "engines", store=f"{web.url}/dist")
+    (engine,) = find({"node": wanted}, source)
+    assert version_of(engine).startswith(f"v{wanted}.")
+    assert [path.name for path in (tmp_path / "engines").iterdir()] == [
+        f"v{engine.version}"
+    ]
+
+
+def test_store_in_s3(store: Path, tmp_path: Path, s3: S3Server) -> None:
+    """And from S3, with its options; the range decides."""
+    base = f"s3://{BUCKET}/node"
+
+    files = [path for path in sorted(store.rglob("*")) if path.is_file()]
+
+    async def fill() -> None:
+        storage = open_storage(base, s3.options)
+        try:
+            for path in files:
+                name = path.relative_to(store)
+                await solenoid.push(path, f"{base}/{name}", storage=storage)
+        finally:
+            await storage.close()
+
+    asyncio.run(fill())
+    path = tmp_path / "engines"
+    source = solenoid.EngineSource(path, store=base, options=s3.options)
+    for wanted, major in (("18 - 19", "18"), (">=16", "20"), ("<17", "16")):
+        fresh = solenoid.EngineSource(path / major, store=base, options=s3.options)
+        (engine,) = find({"node": wanted}, fresh)
+        assert version_of(engine).startswith(f"v{major}.")
+    with pytest.raises(solenoid.EngineError, match=f"nor of the 4 in {base}"):
+        find({"node": ">=22"}, source)
 
 
 def test_store_is_checked(store: Path, tmp_path: Path) -> None:
