@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from forza._process import ProcessOptions
 
 IPC_FD = 3
+_KILL = 9
 
 
 class GuardError(Exception):
@@ -54,7 +55,12 @@ def start(
     limited = " ".join(map("=".join, limits.items()))
     about = str(os.getpid()), job, options.cwd or "", uid, gid, limited, group, file
     words = ("forza-guard", *about, *args)
-    reports, writable = map(above_stdio, os.pipe())
+    from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
+
+    # Not a pipe, which whoever is of our user, the app perhaps, can open by /proc, and
+    # speak into, or read before us.
+    ends = socketpair(AF_UNIX, SOCK_SEQPACKET)
+    reports, writable = (above_stdio(end.detach()) for end in ends)
     try:
         to = [(POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate((*fds, writable), 1)]
         try:
@@ -72,6 +78,7 @@ def start(
         what, number = read_report(reports)
         if what == "spawned":
             return number, child, reports
+        os.kill(child, _KILL)  # it has nothing left to do
         os.waitpid(child, 0)
         if not what:
             raise GuardError

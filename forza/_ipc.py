@@ -22,13 +22,17 @@ if TYPE_CHECKING:
 
 
 _LONGEST = 64 * 1024
+# What forza itself tells of the app: nobody else shall seem to be forza.
+_OURS = ("health/process/", "health/machine/", "telemetry/")
+_LOGS = ("logs/stdout", "logs/stderr")
 
 
 class Channel:
     """Cut messages at newlines; node's `process.send` writes each as one of JSON.
 
-    An object with a `service` and a `metric` becomes an event of the app's own. Any
-    other message, up to 64 KiB, goes to `message_cb` as bytes, newline removed.
+    An object with a `service`, none of forza's own, and a `metric` becomes an event of
+    the app's. Any other message, up to 64 KiB, goes to `message_cb` as bytes, newline
+    removed.
     """
 
     __slots__ = ("_message_cb", "_send", "_skip", "_tail")
@@ -72,6 +76,8 @@ def _event(
         return None
     service, metric = record.get("service"), record.get("metric")
     if not isinstance(service, str) or not service:
+        return None
+    if service.startswith(_OURS) or service in _LOGS:
         return None
     if isinstance(metric, bool) or not isinstance(metric, int | float):
         return None

@@ -15,7 +15,7 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, TimerHandle
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
@@ -30,7 +30,11 @@ else:
 PIPE_BYTES = 256 * 1024
 
 _TERM, _KILL, _USR1, _CONT = 15, 9, 10, 18
+# The guard has told of the child's end by then, whatever else the machine does.
+_REPORTED = 10.0
 _REPORT_BYTES = 16
+# What it is called when nobody has told how the child ended.
+_UNKNOWN = 255
 # So many numbers describe a process, and perhaps the path of its cgroup.
 _HANDED_OVER = 10
 # Other names of the same numbers.
@@ -110,7 +114,8 @@ class Process:
 
     # `child` is the process that is ours to reap: the guard.
     __slots__ = (
-        *("_exit_cb", "_gone_cb", "_loop", "_reports", "child", "ended", "fds", "ipc"),
+        *("_exit_cb", "_gone_cb", "_late", "_loop", "_pidfd", "_reports", "child"),
+        *("ended", "fds", "ipc"),
         *("adopts", "group", "job", "lost", "oom_kills", "pid", "stop_cb"),
     )
 
@@ -142,6 +147,8 @@ class Process:
         self._exit_cb: ExitCallback | None = None
         self._gone_cb: Callable[[], object] | None = None
         self._loop: AbstractEventLoop | None = None
+        self._pidfd = -1
+        self._late: TimerHandle | None = None
 
     @property
     def top(self) -> int:
@@ -161,6 +168,9 @@ class Process:
         self._loop = loop
         self._exit_cb = exit_cb
         loop.add_reader(self._reports, self._read)
+        # The guard leaves a zombie: this is no stranger's.
+        self._pidfd = os.pidfd_open(self.pid)
+        loop.add_reader(self._pidfd, self._child_gone)
 
     def _read(self) -> None:
         what, number = read_report(self._reports)
@@ -174,6 +184,29 @@ class Process:
         else:
             self._guard_gone()
 
+    def _child_gone(self) -> None:
+        """The guard is about to say how, unless the child has stopped it: they may be
+        of one user."""
+        assert self._loop is not None
+        self._forget_child()
+        if self.ended is None and self._reports >= 0:
+            self._tell_guard(_CONT)
+            self._late = self._loop.call_later(_REPORTED, self._unreported)
+
+    def _unreported(self) -> None:
+        if self.ended is None:
+            self._exited(Exit(_UNKNOWN, 0))
+
+    def _forget_child(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        if self._pidfd >= 0:
+            if self._loop is not None:
+                self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
     def _guard_gone(self) -> None:
         assert self._loop is not None
         self._loop.remove_reader(self._reports)
@@ -184,7 +217,13 @@ class Process:
         else:
             self.lost = True  # somebody has killed the guard
         if self.ended is None:
-            # Its death is the child's, at once and by the kernel.
+            # Its death is the child's, at once and by the kernel, unless the child has
+            # seen to it that it is not.
+            if self._pidfd >= 0:
+                try:
+                    signal.pidfd_send_signal(self._pidfd, _KILL)
+                except OSError:
+                    pass
             self._exited(Exit(0, _KILL))
 
     def _exited(self, exit: Exit) -> None:
@@ -220,7 +259,14 @@ class Process:
         """Kill what is left and reap; without `wait`, only if it is over already."""
         if self.pid == 0:
             return
+        self._forget_child()
         self._tell_guard(_TERM)
+        if not wait and self._is_stopped():
+            # Somebody stops it again and again. Its death is the child's, and others
+            # come to us, if we are a subreaper.
+            self.lost = True
+            os.kill(self.child, _KILL)
+            wait = True
         if self._reports >= 0:
             if self._loop is not None:
                 self._loop.remove_reader(self._reports)
@@ -234,6 +280,12 @@ class Process:
         self.pid = 0
         if self.group is not None:
             self.group.remove()
+
+    def _is_stopped(self) -> bool:
+        from forza._files import attempt
+
+        stat = attempt(f"/proc/{self.child}/stat")
+        return stat.rpartition(b") ")[2][:1] in (b"T", b"t")
 
     def _tell_guard(self, signum: int) -> None:
         if self._reports < 0:
@@ -290,8 +342,7 @@ def made(
 
 def read_report(reports: int) -> tuple[str, int]:
     """Read one report of the guard's: what it says, and a number. Empty: it is gone."""
-    data = os.read(reports, _REPORT_BYTES)  # written at once, so read at once
-    what, _, number = data.decode().partition(" ")
+    what, _, number = os.read(reports, _REPORT_BYTES).decode().partition(" ")
     return what, int(number or 0)
 
 

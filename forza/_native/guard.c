@@ -14,7 +14,7 @@
  * LIMITS are words such as `nofile=64`, in whose names forza/_limits.py reports what
  * cannot be set. GROUP is the folder of a cgroup v2 that is to be the app's, or empty.
  *
- * Descriptors 0 to 3 are the app's, 4 takes the guard's reports, 16 bytes each:
+ * Descriptors 0 to 3 are the app's, 4 (a socket) takes the guard's reports, of 16 bytes:
  * `spawned PID`, or `fork|cwd|group|user|exec|LIMIT ERRNO`; `stopped SIGNAL`; and at
  * last `exited STATUS`, `killed SIGNAL` or `dumped SIGNAL`.
  */

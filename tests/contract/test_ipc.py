@@ -107,3 +107,23 @@ def test_nonsense(forza: Forza, ipc: str, words: str) -> None:
     assert start["metric"] == 0
     assert ended.events[-1]["service"] == "health/process/exit"
     assert ended.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        *("health/process/exit", "health/process/start", "health/process/memory"),
+        *("health/machine/cpu", "telemetry/dropped", "logs/stdout", "logs/stderr"),
+    ],
+)
+def test_nobody_else_is_forza(lean_forza: Forza, service: str) -> None:
+    """What forza itself tells of an app, the app cannot."""
+    said = f'{{"service":"{service}","metric":42,"description":"forged"}}'
+    own = '{"service":"logs/audit","metric":43}'
+    script = f"echo '{said}' >&3; echo '{own}' >&3; exit 7"
+    ended = lean_forza.run("--", "sh", "-c", script)
+    assert ended.status == 7
+    assert [e["metric"] for e in ended.of("logs/audit")] == [43]
+    assert all(e.get("description") != "forged" for e in ended.events)
+    (last,) = ended.of("health/process/exit")
+    assert last["meta"]["code"] == 7
