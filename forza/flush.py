@@ -155,6 +155,7 @@ class Flusher:
         self.ended = None
         self.backlogs = 0
         self._say = say
+        self._said = ""
         self._encoder = Encoder(host_name(), os.urandom(8).hex(), None)
         self._sinks: list[Sink] = []
         self._spools: list[Spool] = []
@@ -163,8 +164,10 @@ class Flusher:
         self._dropped: dict[str, float] = {}
 
     def say(self, text: str, *, problem: bool = True) -> None:
-        """Tell the operator how it goes, in trouble or not."""
-        self._say(text)
+        """Tell the operator how it goes, in trouble or not; the same once in a row."""
+        if text != self._said:
+            self._said = text
+            self._say(text)
 
     def send(
         self,
