@@ -12,7 +12,7 @@ from forza._files import CLOSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     # The socket's inode, and where it listens: `port` and `address`, or `path`.
     Listening = dict[int, dict[str, object]]
@@ -26,6 +26,7 @@ _LISTEN = 10  # TCP_LISTEN, which is also the state of a unix socket that listen
 _SHOW_NAME = 1
 _HEADER = 16
 _PATIENCE = 1.0
+_MOST = 16384  # the kernel sends no more at once than one asks for
 _UNIX_LISTENS = 0x10000  # __SO_ACCEPTCON, in /proc/net/unix
 
 
@@ -44,49 +45,64 @@ class Diagnosis:
     def close(self) -> None:
         self._socket.close()
 
-    def listening(self) -> Listening:
-        """Return all that listen: TCP first, of IPv4, then of IPv6, then unix sockets.
+    def inodes(self) -> set[int]:
+        """Return the inodes of all that listen on this host, which may be thousands.
 
         Raises OSError where the kernel was built without this.
         """
+        return {inode for inode, _, _ in self._listening()}
+
+    def where(self, inodes: Container[int]) -> Listening:
+        """Return where these listen, as far as they still do. Raises OSError."""
         found: Listening = {}
+        for inode, family, message in self._listening():
+            if inode not in inodes:
+                continue
+            if family == _AF_UNIX:
+                found[inode] = {"path": _name(message[16:])}
+            else:
+                # struct inet_diag_msg; the ports and addresses are in network order
+                port = int.from_bytes(message[4:6], "big")
+                size = 4 if family == _AF_INET else 16
+                address = _socket.inet_ntop(family, message[8 : 8 + size])
+                found[inode] = {"port": port, "address": address}
+        return found
+
+    def _listening(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield inode, family and what the kernel says of each socket that listens."""
         states = _int(1 << _LISTEN)
         for family in (_AF_INET, _AF_INET6):
             # struct inet_diag_req_v2: family, protocol, what else to show, states, id
             request = bytes((family, _socket.IPPROTO_TCP, 0, 0)) + states + bytes(48)
             for message in self._dump(request):
-                # struct inet_diag_msg; the ports and addresses are in network order
-                port = int.from_bytes(message[4:6], "big")
-                size = 4 if family == _AF_INET else 16
-                address = _socket.inet_ntop(family, message[8 : 8 + size])
-                found[_number(message, 68)] = {"port": port, "address": address}
+                yield _number(message, 68), family, message
         # struct unix_diag_req: family, protocol, states, inode, what to show, cookie
         request = bytes((_AF_UNIX, 0, 0, 0)) + states + _int(0) + _int(_SHOW_NAME)
         for message in self._dump(request + bytes(8)):
-            if path := _name(message[16:]):
-                found[_number(message, 4)] = {"path": path}
-        return found
+            if _name(message[16:]):
+                yield _number(message, 4), _AF_UNIX, message
 
     def _dump(self, request: bytes) -> Iterator[bytes]:
         kind = _SOCK_DIAG_BY_FAMILY | _REQUEST_DUMP << 16
         header = _int(_HEADER + len(request)) + _int(kind) + bytes(8)
         self._socket.send(header + request)
         while True:
-            data = self._socket.recv(65536)
-            while data:
-                size, kind = _number(data, 0), _number(data, 4) & 0xFFFF
+            data = self._socket.recv(_MOST)
+            at = 0
+            while at < len(data):
+                size, kind = _number(data, at), _number(data, at + 4) & 0xFFFF
                 if kind == _DONE:
                     return
                 if kind == _ERROR:
-                    code = 2**32 - _number(data, _HEADER)
+                    code = 2**32 - _number(data, at + _HEADER)
                     raise OSError(code, os.strerror(code))
-                yield data[_HEADER:size]
-                data = data[size + 3 & ~3 :]
+                yield data[at + _HEADER : at + size]
+                at += size + 3 & ~3
 
 
 def listening_by_proc(pid: int) -> Listening:
-    """Return what `Diagnosis.listening` does, read from /proc/PID/net: for a kernel
-    without sock_diag. Slow where there are many connections."""
+    """Return where all listen, read from /proc/PID/net: for a kernel without
+    sock_diag. Slow where there are many connections."""
     found: Listening = {}
     for family, file in (_AF_INET, "tcp"), (_AF_INET6, "tcp6"):
         for line in _lines(f"/proc/{pid}/net/{file}"):

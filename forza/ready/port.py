@@ -10,7 +10,7 @@ from forza.ready._sockets import Diagnosis, holders, listening_by_proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container
 
     from forza._process import Process
     from forza.plugins.start import Start
@@ -60,7 +60,9 @@ class Ports:
             return []
 
     def _look(self) -> list[dict[str, object]]:
-        listening = self._listening()
+        # Of a host's sockets only the numbers, of the app's the rest, too: where a
+        # thousand others listen, that is 0.4 MB less.
+        listening = self._inodes()
         tries = {inode: self._tries.get(inode, _TRIES) for inode in listening}
         unknown = {inode for inode, left in tries.items() if left}
         found: list[dict[str, object]] = []
@@ -68,8 +70,9 @@ class Ports:
             held = holders(self._process.family(), unknown)
             for inode in unknown:
                 tries[inode] = 0 if inode in held else tries[inode] - 1
-            order = sorted(held, key=lambda inode: ("path" in listening[inode], inode))
-            found += [_absolute(listening[inode], held[inode]) for inode in order]
+            where = self._where(held) if held else {}
+            order = sorted(where, key=lambda inode: ("path" in where[inode], inode))
+            found += [_absolute(where[inode], held[inode]) for inode in order]
         self._tries = tries
         return found
 
@@ -77,14 +80,20 @@ class Ports:
         if self._diagnosis is not None:
             self._diagnosis.close()
 
-    def _listening(self) -> Listening:
+    def _inodes(self) -> set[int]:
         if self._diagnosis is not None:
             try:
-                return self._diagnosis.listening()
+                return self._diagnosis.inodes()
             except OSError:
                 self._diagnosis.close()
                 self._diagnosis = None
-        return listening_by_proc(self._process.pid)
+        return set(listening_by_proc(self._process.pid))
+
+    def _where(self, inodes: Container[int]) -> Listening:
+        if self._diagnosis is not None:
+            return self._diagnosis.where(inodes)
+        listening = listening_by_proc(self._process.pid)
+        return {inode: listening[inode] for inode in listening if inode in inodes}
 
 
 def _absolute(where: dict[str, object], pid: int) -> dict[str, object]:

@@ -9,6 +9,7 @@ import resource
 import socket
 import subprocess
 import sys
+import tracemalloc
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -60,11 +61,37 @@ def listeners(tmp_path: Path) -> Iterator[dict[int, dict[str, object]]]:
 def test_both_ways_see_the_same(listeners: dict[int, dict[str, object]]) -> None:
     """netlink and /proc tell of the same sockets, those that listen and no others."""
     diagnosis = Diagnosis()
-    for found in diagnosis.listening(), listening_by_proc(os.getpid()):
+    for found in diagnosis.where(diagnosis.inodes()), listening_by_proc(os.getpid()):
         ours = holders([os.getpid()], set(found))
         assert {inode: found[inode] for inode in ours} == listeners
         assert set(ours.values()) == {os.getpid()}
     diagnosis.close()
+
+
+class Deaf(Process):
+    """An app that listens nowhere."""
+
+    __slots__ = ()
+
+    def family(self) -> list[int]:
+        return []
+
+
+def test_others_that_listen_cost_little() -> None:
+    """A host may have hundreds of apps, and each monitor looks at them all."""
+    with ExitStack() as stack:
+        for _ in range(400):
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
+        ports = Ports(Deaf(1, (), ipc=False), print)
+        ports.look()
+        tracemalloc.start()
+        assert ports.look() == []
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        ports.close()
+    assert peak < 400 * 300
 
 
 def test_without_netlink(listeners: dict[int, dict[str, object]]) -> None:
