@@ -37,7 +37,8 @@ on many drones over SSH, with --drones FILE.toml or --drones host,host:
   start, stop, restart, rollback, status, and
 {drones}
 
-  solenoid COMMAND --help   all about one command
+  solenoid COMMAND --help   all about one command, and about its other form with
+                            COMMAND --drones --help
   solenoid --version        print the version
 
 Standard output has the result alone, one line of JSON where there is one; all else goes

@@ -15,7 +15,7 @@ from solenoid.drones._errors import DronesError, SessionError
 from solenoid.drones._remote import remote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from solenoid.drones._inventory import Drone
     from solenoid.drones._ssh import Ssh
@@ -53,7 +53,7 @@ async def read_logs(
     follow: bool = False,
     everything: bool = False,
     on_trouble: Callable[[Drone, DronesError], None] | None = None,
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield the last `lines` events of each drone, and with `follow` those to come.
 
     Only what the app says, unless `everything`. A drone that cannot be read is told to

@@ -9,7 +9,7 @@ import shutil
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from solenoid.drones._report import printable, why
+from solenoid.drones._report import printable, put, why
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +78,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        self._out.write(f"{text}\n")
-        self._out.flush()
+        put(self._out, f"{text}\n")
 
     def close(self) -> None:
         """Do nothing."""
@@ -116,14 +115,13 @@ class Live:
     def say(self, text: str) -> None:
         """Leave a line above the rest."""
         self._erase()
-        self._out.write(f"{text}\n")
+        put(self._out, f"{text}\n")
         self._draw()
 
     def close(self) -> None:
         """Remove what moves."""
         self._timer.cancel()
         self._erase()
-        self._out.flush()
 
     def _tick(self) -> None:
         self._erase()
@@ -133,16 +131,15 @@ class Live:
     def _erase(self) -> None:
         if self._drawn:
             # Up so many lines, then clear to the end of the screen.
-            self._out.write(f"\x1b[{self._drawn}F\x1b[J")
+            put(self._out, f"\x1b[{self._drawn}F\x1b[J")
             self._drawn = 0
 
     def _draw(self) -> None:
         size = shutil.get_terminal_size()
         lines = [self._bar(), *self._middle(max(1, size.lines - 4))]
-        for line in lines:
-            self._out.write(printable(line)[: max(1, size.columns - 1)] + "\n")
+        width = max(1, size.columns - 1)
+        put(self._out, "".join(f"{printable(line)[:width]}\n" for line in lines))
         self._drawn = len(lines)
-        self._out.flush()
 
     def _bar(self) -> str:
         done = len(self._results)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from solenoid.drones._report import json_line
 
@@ -36,20 +36,25 @@ class Record:
     """A file with a line of JSON for the run, for each drone that began, and each end.
 
     What a killed deployer leaves says who had begun: these have a line without a state.
+    `trouble` says why there is no file, if that is so.
     """
 
     def __init__(
         self, verb: str, scope: str, drones: Sequence[str], about: Mapping[str, object]
     ) -> None:
-        folder = state_home()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._sweep(folder)
+        self._begun: set[str] = set()
+        self._file: TextIO | None = None
+        self.trouble = ""
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S.%fZ}-{verb}-{os.getpid()}.jsonl"
-        self.path = folder / name
-        self._file = self.path.open("x", encoding="utf-8")
-        self._begun: set[str] = set()
-        os.fchmod(self._file.fileno(), 0o600)
+        self.path = state_home() / name
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._sweep(self.path.parent)
+            self._file = self.path.open("x", encoding="utf-8")
+            self.path.chmod(0o600)
+        except OSError as error:  # a full disk here is no reason not to deploy there
+            self.trouble = f"{error.filename}: {error.strerror}"
         self._write(
             {
                 "verb": verb,
@@ -72,7 +77,9 @@ class Record:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +88,10 @@ class Record:
         self.close()
 
     def _write(self, value: Mapping[str, object]) -> None:
-        self._file.write(json_line(value))
-        self._file.flush()
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.write(json_line(value))
+                self._file.flush()
 
     @staticmethod
     def _sweep(folder: Path) -> None:

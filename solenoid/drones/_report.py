@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,6 +85,21 @@ def last_words(results: Iterable[Result]) -> str:
         body = "".join(f"  | {line}\n" for line in words.split("\n"))
         parts.append(f"{shown}:\n{body}")
     return "".join(parts)
+
+
+def put(stream: TextIO, text: str) -> bool:
+    """Write, now; say whether somebody still reads it.
+
+    That nobody does is no reason to leave a change half-way.
+    """
+    try:
+        stream.write(text)
+        stream.flush()
+        return True
+    except OSError:
+        # Nor is it one to fail at the end, when what is left is written.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
 
 
 def json_line(value: object) -> str:

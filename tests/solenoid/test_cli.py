@@ -14,7 +14,7 @@ import pytest
 
 from solenoid import _errors
 from solenoid._exits import _STATUS
-from solenoid.commands import COMMANDS
+from solenoid.commands import COMMANDS, IN_BOTH, ON_DRONES
 from tests.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -52,6 +52,18 @@ def test_help_of_a_command(name: str) -> None:
     module = importlib.import_module(f"solenoid.commands.{name.replace('-', '_')}")
     assert module.ABOUT.endswith(".")
     assert "exit status" in module.MORE
+
+
+@pytest.mark.parametrize("name", [*IN_BOTH, *ON_DRONES])
+def test_help_of_a_command_on_drones(name: str) -> None:
+    """So does its form for many drones."""
+    ended = solenoid(name, "--drones", "--help")
+    assert ended.returncode == 0, ended.stderr
+    assert f"usage: solenoid {name} " in ended.stdout
+    examples = ended.stdout.partition("\nexamples:\n")[2]
+    assert f"solenoid {name} " in examples
+    assert "--drones" in examples
+    assert "exit status" in ended.stdout
 
 
 def test_version() -> None:

@@ -23,6 +23,7 @@ from solenoid.drones._report import (
     json_line,
     last_words,
     printable,
+    put,
     summary,
     table,
 )
@@ -71,6 +72,9 @@ def chosen(
 async def carry_out(options: argparse.Namespace, change: Change) -> int:
     """Do it; return the status to leave with."""
     verb, names = change.action.verb, [drone.name for drone in change.drones]
+    if not names:
+        put(sys.stderr, "nothing to do: all drones are as was asked for\n")
+        return EXIT_ALL
     told = {"action": verb, "drones": " ".join(names), **change.about}
     if options.before:
         await run_hook("before", options.before, told)
@@ -81,6 +85,8 @@ async def carry_out(options: argparse.Namespace, change: Change) -> int:
     left: list[str] = []
     with ExitStack() as stack, Record(verb, change.scope, names, change.about) as kept:
         stack.callback(progress.close)
+        if kept.trouble:
+            progress.say(f"this run is not written down: {kept.trouble}")
 
         def step(step: Step) -> None:
             kept.begun(step.drone)
@@ -118,8 +124,7 @@ async def _follow(
         record.result(result)
         progress.result(result)
         if as_json:
-            sys.stdout.write(json_line(result.as_dict()))
-            sys.stdout.flush()
+            put(sys.stdout, json_line(result.as_dict()))
 
 
 async def _report(
@@ -134,16 +139,15 @@ async def _report(
     if options.json:
         counts = {"summary": summary(results), "status": status}
         line = {**counts, "stopped": run.rollout.stopped, "record": str(record.path)}
-        sys.stdout.write(json_line(line))
+        put(sys.stdout, json_line(line))
     else:
-        sys.stderr.write(last_words(one for one in results if not one.ok))
-        sys.stdout.write(last_words(one for one in results if one.ok))
-        sys.stdout.write(table(results))
-        sys.stderr.write(f"{summary(results)}\n")
-    sys.stdout.flush()
+        put(sys.stderr, last_words(one for one in results if not one.ok))
+        put(sys.stdout, last_words(one for one in results if one.ok) + table(results))
+        put(sys.stderr, f"{summary(results)}\n")
     if status not in (EXIT_ALL, of_signal(signal.SIGINT)):
-        sys.stderr.write(
-            "to try those again that are not done: the same with --retry-failed\n"
+        put(
+            sys.stderr,
+            "to try those again that are not done: the same with --retry-failed\n",
         )
     if options.after:
         outcome = _OUTCOMES.get(status, "some")
@@ -155,7 +159,7 @@ async def _report(
                 "after", options.after, {**told, **more, "record": record.path}
             )
         except HookError as error:  # what is done on the drones is done
-            sys.stderr.write(f"{printable(error.output)}\nsolenoid: {error}\n")
+            put(sys.stderr, f"{printable(error.output)}\nsolenoid: {error}\n")
     return status
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from solenoid.drones._logs import read_logs
@@ -16,6 +16,7 @@ from solenoid.drones._report import (
     EXIT_SOME,
     json_line,
     printable,
+    put,
 )
 from solenoid.drones.commands._app import app_of, drones_of
 from solenoid.drones.commands._options import (
@@ -94,14 +95,14 @@ async def run(options: argparse.Namespace, console: Console) -> int:
             everything=options.all,
             on_trouble=trouble,
         )
-        async for event in events:
-            if options.json:
-                line = json_line({"drone": event.drone, **event.event})
-            else:
-                line = text_of(event, width)
-            with suppress(BlockingIOError):
-                sys.stdout.write(line)
-                sys.stdout.flush()
+        async with aclosing(events):
+            async for event in events:
+                if options.json:
+                    line = json_line({"drone": event.drone, **event.event})
+                else:
+                    line = text_of(event, width)
+                if not put(sys.stdout, line):
+                    break  # whoever has read it has read enough
     if not bad:
         return EXIT_ALL
     return EXIT_NONE if len(bad) == len(drones) else EXIT_SOME

@@ -135,6 +135,33 @@ def test_stops_early(home: Path) -> None:
     asyncio.run(main())
 
 
+def test_nobody_reads_it(home: Path) -> None:
+    """A reader that hangs up, and a state that cannot be kept, do not end a change."""
+
+    async def main() -> None:
+        async with hundred(home) as drones:
+            (home / "state").write_text("not a folder")
+            command = (
+                f"{sys.executable} -m solenoid run --drones drones.toml --accept-new"
+                " --json -- greet all | head -n 1; exit ${PIPESTATUS[0]}"
+            )
+            child = await asyncio.create_subprocess_exec(
+                *("bash", "-c", command),
+                cwd=home,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            out, err = await asyncio.wait_for(child.communicate(), 4 * PATIENCE)
+            assert child.returncode == 0, err
+            assert len(out.splitlines()) == 1
+            assert b"this run is not written down" in err
+            assert all(drone.asked == ["greet"] for drone in drones.values())
+
+    asyncio.run(main())
+
+
 def test_on_a_terminal(home: Path) -> None:
     """A terminal has a bar that moves, failures above it, and then the table."""
 

@@ -40,6 +40,12 @@ def test_logs(operator: Operator) -> None:
             ("out", "more"),
         ]
     assert [line[1:3] for line in found] == sorted(line[1:3] for line in found)
+    with operator.popen("logs", "-a", "shop", "-f") as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdout.close()  # it has seen enough, and says so when more comes
+        operator.results("restart", "-a", "shop", "--only", "web1")
+        assert child.wait(PATIENCE) == 0
     ended = operator.run("logs", "-a", "shop", "-n", "1", "--only", "web2")
     assert len(ended.stdout.splitlines()) == 1
     ended = operator.run("logs", "-a", "shop", "--all", "--json", "--only", "web2")
