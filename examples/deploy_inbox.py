@@ -18,7 +18,7 @@ import solenoid
 async def deploy(snapshot: Path, apps: Path) -> str:
     """Start one app; return the line to print about it."""
     name = snapshot.stem
-    app = solenoid.App(name=name, environ={"PORT": "0"}, stable=0.5, min_uptime=0)
+    app = solenoid.App(environ={"PORT": "0"}, stable=0.5, start_timeout=60)
     try:
         done = await solenoid.start(apps / name, app, str(snapshot))
     except solenoid.StartError as error:

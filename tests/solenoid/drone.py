@@ -87,8 +87,11 @@ class Drone:
     def popen(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         """Start solenoid."""
         # A start that says nothing is as before, when this was said.
-        if self.root and words[0] == "start" and len(words) > 1:
-            words = (*words, "--system-user", NOBODY.name)
+        if words[0] == "start" and len(words) > 1:
+            if self.root:
+                words = (*words, "--system-user", NOBODY.name)
+            if "--start-timeout" not in words:  # machines may be slow
+                words = (*words, "--start-timeout", str(PATIENCE))
         command = [sys.executable, "-m", "solenoid", words[0]]
         command += ["--run-dir", str(self.run_dir), *words[1:]]
         given: dict[str, Any] = {

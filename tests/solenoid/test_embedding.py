@@ -51,6 +51,7 @@ def test_example(place: Path) -> None:
         said = dict(line.split(": ", 1) for line in ended.stdout.splitlines())
         assert said.keys() == {"one", "two", "broken", "odd"}
         for name in ("one", "two"):
+            assert "http://" in said[name], said[name]
             port = int(said[name].partition("127.0.0.1:")[2].partition("/")[0])
             assert ask({"meta": {"port": port}})["version"] == "1.0.0"
         assert "it said: Node.js" in said["broken"]
@@ -83,7 +84,9 @@ class Heard:
 def test_library(place: Path) -> None:
     """Each step is a call, with a result, and with its own error."""
     run_dir = place / "run"
-    app = solenoid.App(system_user=USER, environ={"A": "1"}, stable=0.1, min_uptime=0)
+    app = solenoid.App(
+        system_user=USER, environ={"A": "1"}, stable=0.1, start_timeout=PATIENCE
+    )
 
     async def life() -> None:
         heard = Heard()
@@ -129,7 +132,9 @@ def test_library(place: Path) -> None:
 def test_cancelled(place: Path) -> None:
     """A start that is cancelled in the middle of the switch leaves the old release."""
     run_dir = place / "run"
-    app = solenoid.App(system_user=USER, environ={}, stable=0.1, order="stop-first")
+    app = solenoid.App(
+        system_user=USER, stable=0.1, order="stop-first", start_timeout=PATIENCE
+    )
     idle = "setInterval(() => {}, 1000);\n"
 
     async def life() -> None:

@@ -40,7 +40,7 @@ class Configured(Drone):
     def as_ever(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run solenoid as scripts did: without a run directory among the words."""
         if ROOT and words[0] == "start":
-            words = (*words, "--system-user", "nobody")
+            words = (*words, "--system-user", "nobody", "--start-timeout", "60")
         command = [sys.executable, "-m", "solenoid", *words]
         environ = {"HOME": str(self.home), "AWS_EC2_METADATA_DISABLED": "true"}
         with self.popen(
