@@ -9,7 +9,7 @@ import os
 from os import POSIX_SPAWN_DUP2, posix_spawn
 
 from forza._native import path
-from forza._process import read_report
+from forza._process import REPORT_BYTES, parse_report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from forza._process import ProcessOptions
 
 IPC_FD = 3
-_KILL = 9
+_KILL, _CONT = 9, 18
+# It takes milliseconds to say that the child runs, or why not.
+_LONG = 0.2
 
 
 class GuardError(Exception):
@@ -75,7 +77,7 @@ def start(
             raise
         finally:
             os.close(writable)
-        what, number = read_report(reports)
+        what, number = _first_report(reports, child)
         if what == "spawned":
             return number, child, reports
         os.kill(child, _KILL)  # it has nothing left to do
@@ -86,6 +88,21 @@ def start(
     except BaseException:
         os.close(reports)
         raise
+
+
+def _first_report(reports: int, guard: int) -> tuple[str, int]:
+    from _socket import socket
+
+    end = socket(fileno=reports)
+    end.settimeout(_LONG)
+    try:
+        while True:
+            try:
+                return parse_report(end.recv(REPORT_BYTES))
+            except TimeoutError:  # a child that runs already may have stopped it
+                os.kill(guard, _CONT)
+    finally:
+        end.detach()
 
 
 def above_stdio(fd: int) -> int:

@@ -32,7 +32,7 @@ PIPE_BYTES = 256 * 1024
 _TERM, _KILL, _USR1, _CONT = 15, 9, 10, 18
 # The guard has told of the child's end by then, whatever else the machine does.
 _REPORTED = 10.0
-_REPORT_BYTES = 16
+REPORT_BYTES = 16
 # What it is called when nobody has told how the child ended.
 _UNKNOWN = 255
 # So many numbers describe a process, and perhaps the path of its cgroup.
@@ -173,7 +173,7 @@ class Process:
         loop.add_reader(self._pidfd, self._child_gone)
 
     def _read(self) -> None:
-        what, number = read_report(self._reports)
+        what, number = parse_report(os.read(self._reports, REPORT_BYTES))
         if what == "stopped":
             if self.stop_cb is not None:
                 self.stop_cb()
@@ -340,9 +340,9 @@ def made(
     return Direct(pid, fds, ipc, child=child)
 
 
-def read_report(reports: int) -> tuple[str, int]:
-    """Read one report of the guard's: what it says, and a number. Empty: it is gone."""
-    what, _, number = os.read(reports, _REPORT_BYTES).decode().partition(" ")
+def parse_report(data: bytes) -> tuple[str, int]:
+    """Return what a report of the guard's says, and a number. Empty: it is gone."""
+    what, _, number = data.decode().partition(" ")
     return what, int(number or 0)
 
 
