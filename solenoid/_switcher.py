@@ -186,6 +186,8 @@ class _Switch:
             kind = "" if expected else f"{type(error).__name__}: "
             error = LaunchError(f"{kind}{error}")
         for name in running[:1]:
+            if self.run_dir.current() == self.release != name:  # it had come so far
+                move_link(self.run_dir.path, name)
             if (keeper := self._keeper(name)) is not None:  # it was never ended
                 keeper.close()
                 error.running = name

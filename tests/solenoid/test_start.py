@@ -268,3 +268,25 @@ def test_a_probe(one: Drone, place: Path) -> None:
     failed = one.run("start", "--from", str(archive), *words)
     assert failed.returncode == 22, failed.stderr
     assert ask({"meta": {"port": port}})["version"] == "1.1.0"
+
+
+def test_the_last_step(one: Drone, place: Path) -> None:
+    """Even when only the pidfile cannot be written, it is the old release that runs."""
+    one.start(snapshot(place / "a.tgz"))
+    before = one.release
+    pids = place / "pids"
+    pids.mkdir()
+    archive = snapshot(place / "b.tgz", "1.1.0")
+    words = ("--from", str(archive), "-t", "3000", "-p", str(pids / "pid"))
+    with one.popen("start", *words) as child:
+        assert child.stderr is not None
+        while "starting release 1.1.0" not in (line := child.stderr.readline()):
+            assert line, "it has ended"
+        pids.rmdir()
+        child.communicate()
+    assert child.returncode == 22
+    assert one.release == before
+    now = one.status()
+    assert now["running"] is True
+    assert ask(now["start"])["version"] == "1.0.0"
+    assert one.pid == now["keeper"]
