@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 # npm's own date, from which everything in its archives is.
 _DATE = 499162500
+# How long npm may take to list the largest folder on the slowest machine.
+_PATIENCE = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +145,22 @@ def _listed(folder: Path) -> dict[str, Any]:
     if not (folder / "package.json").is_file():
         raise PackError(f"cannot pack {folder}: no package.json in it")
     words = [npm, "pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"]
-    ended = subprocess.run(
-        words,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    # To look at a folder takes no network, which npm would ask for its own news.
+    quiet = {"npm_config_offline": "true", "npm_config_update_notifier": "false"}
+    try:
+        ended = subprocess.run(
+            words,
+            cwd=folder,
+            env={**os.environ, **quiet},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        why = f"npm pack has said nothing for {_PATIENCE:g} s"
+        raise PackError(f"cannot pack {folder}: {why}", blame="system") from None
     try:
         found = json.loads(ended.stdout)
         # A list until npm 11, an object by the package's name since.
