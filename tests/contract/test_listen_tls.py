@@ -19,6 +19,7 @@ import pytest
 from forza._event import Encoder
 from tests.conftest import CHILDREN, PATIENCE, ROOT
 from tests.contract.test_listen import Client, Listener, batch, memory, soon
+from tests.contract.test_tls import needs_openssl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -255,6 +256,7 @@ def test_beside_a_unix_socket(
     listener.stop()
 
 
+@needs_openssl
 def test_the_recipe(lean_forza: Forza, tmp_path: Path) -> None:
     """The commands in the documentation make what they say."""
     text = (ROOT / "docs" / "listen.md").read_text()

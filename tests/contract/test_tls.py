@@ -137,6 +137,12 @@ def test_name(lean_forza: Forza, serve: Serve, certificates: Certificates) -> No
     assert server.wait_closed()[-1]["service"] == "health/process/exit"
 
 
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="there is no openssl command"
+)
+
+
+@needs_openssl
 def test_the_system_knows_whom_to_trust(
     lean_forza: Forza,
     serve: Serve,
@@ -386,6 +392,7 @@ def test_hangs_up(lean_forza: Forza, serve: Serve, certificates: Certificates) -
     assert len(lines) == 100_000
 
 
+@needs_openssl
 def test_a_million_lines_to_openssl(
     lean_forza: Forza, certificates: Certificates
 ) -> None:
@@ -504,7 +511,8 @@ def test_a_plugin_has_the_real_ssl(
         *("--to", url(server.port, certificates), "--", "sleep", 0.3),
         env={"PYTHONPATH": str(tmp_path)},
     )
-    assert ended.status == 0
+    said = f"forza: connected to 127.0.0.1:{server.port}\n"
+    assert (ended.status, ended.stderr) == (0, said)
     server.wait_closed()
     (event,) = server.of("plugin/ssl")
     assert event["metric"] == 1.0
