@@ -58,7 +58,13 @@ class Gate:
         """Take a new connection; call back when, and if, all is well with it."""
         task = self._loop.create_task(self._admit(sock, enter_cb))
         self._tasks[task] = None
-        task.add_done_callback(lambda task: self._tasks.pop(task, None))
+
+        def ended(task: Task[None]) -> None:
+            self._tasks.pop(task, None)
+            if task.cancelled():  # perhaps before it had begun
+                sock.close()
+
+        task.add_done_callback(ended)
 
     def turn_away(self) -> bool:
         """Close the connection that has been waiting for longest, if there is one."""
