@@ -336,9 +336,8 @@ class Keeper:
             return
         text = f'{{"pid": {self.child}}}' if "json" in self.options else self.child
         made = f"{path}.{os.getpid()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         try:
-            fd = os.open(made, flags, 0o660)
+            fd = _state.fresh(made, 0o660)
             try:
                 os.write(fd, str(text).encode())
             finally:

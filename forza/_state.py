@@ -52,10 +52,21 @@ def hold(path: str) -> int:
         os.close(fd)
 
 
+def fresh(path: str, mode: int) -> int:
+    """Return a descriptor of a new file. Raises OSError.
+
+    Whoever may write to the folder (the app, perhaps) may have put something else
+    there, a link to a file of ours.
+    """
+    remove(path)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(path, flags, mode)
+
+
 def write(path: str, fd: int, data: bytes) -> None:
     """Replace what the file says; `fd` goes on to hold it. Raises OSError."""
     made = f"{path}.{os.getpid()}"
-    new = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+    new = fresh(made, _MODE)
     try:
         flock(new, LOCK_EX | LOCK_NB)
         os.write(new, data)
@@ -71,7 +82,8 @@ def write(path: str, fd: int, data: bytes) -> None:
 def read(path: str) -> tuple[bytes, bool]:
     """Return what the file says, and whether a keeper holds it. Raises OSError."""
     while True:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # It may be anything: a fifo, say, that nobody writes to.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             try:
                 flock(fd, LOCK_SH | LOCK_NB)

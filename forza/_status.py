@@ -29,8 +29,21 @@ SIGNALS = {
     "stop": signal.SIGTERM,
 }
 RUNNING = ("running", "restarting")
+_TRIES = 20
 PARKED = "parked"
 LOST = "lost"
+_NONE = type(None)
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "state": (str,),
+    "since": (int, float, _NONE),
+    "reason": (str, _NONE),
+    "keeper": (int, _NONE),
+    "pid": (int, _NONE),
+    "restarts": (int,),
+    "failures": (int,),
+    "next": (int, float, _NONE),
+    "last": (dict, _NONE),
+}
 STARTING = '{"state": "starting", "since": null, "reason": null}'
 
 
@@ -91,7 +104,7 @@ def load(path: str) -> dict[str, Any]:
     try:
         data, held = _state.read(path)
         # The very first thing that a keeper does is to hold the file.
-        state |= json.loads(data or STARTING if held else data)
+        state |= _checked(json.loads(data or STARTING if held else data))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no state file"
         state |= {"state": "unknown", "since": None, "reason": reason.lower()}
@@ -107,6 +120,28 @@ def load(path: str) -> dict[str, Any]:
         }
     state["running"] = held and state["state"] in RUNNING
     return state
+
+
+def _checked(found: object) -> dict[str, Any]:
+    """Return a state as it was read. Raises ValueError for what no keeper writes.
+
+    Whoever may write to the folder may have written it, for us to show or to signal.
+    """
+    if not isinstance(found, dict):
+        raise ValueError(found)
+    found = {name: found[name] for name in found if name in _FIELDS}
+    for name, value in found.items():
+        if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
+            raise ValueError(name)
+        if isinstance(value, str):
+            found[name] = "".join(c if c.isprintable() else "?" for c in value)
+    if (last := found.get("last")) is not None:
+        numbers = [last.get(name, "") for name in ("at", "code", "signal", "uptime")]
+        if not all(isinstance(n, int | float | None) for n in numbers):
+            raise ValueError(last)
+    if not found.get("state"):
+        raise ValueError(found)
+    return found
 
 
 def show(states: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -167,6 +202,25 @@ def _find(place: str) -> list[str]:
     return [place] if os.path.exists(place) else []
 
 
+def _holds(pid: int, path: str) -> bool:
+    """Say whether it is this process that has the file open, not only who says so."""
+    folder = f"/proc/{pid}/fd"
+    for _ in range(_TRIES):  # the keeper may be about to replace it
+        try:
+            file = os.stat(path)
+            for name in os.listdir(folder):
+                try:
+                    if os.path.samestat(os.stat(f"{folder}/{name}"), file):
+                        return True
+                except FileNotFoundError:
+                    continue
+        except PermissionError:  # then we may not signal it either
+            return True
+        except OSError:
+            return False
+    return False
+
+
 def _signal(verb: str, state: dict[str, Any]) -> None:
     name, keeper = state["name"], state.get("keeper")
     if keeper is None:
@@ -177,7 +231,9 @@ def _signal(verb: str, state: dict[str, Any]) -> None:
     except ProcessLookupError:
         raise StatusError(f"{name} has no keeper any more") from None
     try:
-        if load(state["path"]).get("keeper") != keeper:
+        if load(state["path"]).get("keeper") != keeper or not _holds(
+            keeper, state["path"]
+        ):
             raise StatusError(f"{name} has no keeper any more")
         signal.pidfd_send_signal(pidfd, SIGNALS[verb])
     except OSError as error:

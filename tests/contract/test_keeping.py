@@ -603,6 +603,78 @@ def test_status_of_fifty(lean_aeternum: Aeternum, tmp_path: Path) -> None:
     assert ended.status == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "1", '"x"', "{}", '{"state": 1}'),
+        '{"state": "running", "since": "x"}',
+        '{"state": "running", "since": 1, "last": {"at": "x"}}',
+        '{"state": "running", "since": 1, "keeper": true}',
+    ],
+)
+def test_a_forged_state(lean_aeternum: Aeternum, tmp_path: Path, text: str) -> None:
+    """What no keeper writes is no state file, and no reason to fall over."""
+    path = tmp_path / "app.state"
+    path.write_text(text)
+    ended = lean_aeternum.run("status", path)
+    assert (ended.status, ended.stderr) == (1, "")
+    assert b"it is no state file" in ended.stdout
+    stop = lean_aeternum.run("stop", path)
+    assert stop.status == 1
+    assert stop.stderr == "aeternum: app has no keeper: it is no state file\n"
+
+
+def test_a_state_to_be_shown(lean_aeternum: Aeternum, tmp_path: Path) -> None:
+    """Nobody's terminal is told anything by a state; a fifo holds nobody up."""
+    path = tmp_path / "app.state"
+    path.write_text('{"state": "ended", "since": 1, "reason": "\\u001b[2J\\nx"}')
+    ended = lean_aeternum.run("status", path)
+    assert b"?[2J?x" in ended.stdout
+    assert ended.stdout.count(b"\n") == 1
+    path.unlink()
+    os.mkfifo(path)
+    assert b"it is no state file" in lean_aeternum.run("status", path).stdout
+
+
+def test_a_stranger_for_a_keeper(lean_aeternum: Aeternum, tmp_path: Path) -> None:
+    """A file that names somebody else, held by whoever has forged it, gets nobody
+    signalled."""
+    path = tmp_path / "app.state"
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            state = f'"state": "running", "since": 1, "keeper": {stranger.pid}'
+            path.write_text(f"{{{state}}}")
+            for verb in "stop", "restart", "resume":
+                ended = lean_aeternum.run(verb, path)
+                assert ended.status == 1
+                assert ended.stderr == "aeternum: app has no keeper any more\n"
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_links_in_the_way(lean_aeternum: Aeternum, tmp_path: Path) -> None:
+    """Nothing is written through a link that somebody has put where a file is made."""
+    pidfile, victim = tmp_path / "app.pid", tmp_path / "victim"
+    victim.write_text("precious")
+    script = (
+        f"for end in pid state; do ln -sf {victim} {tmp_path}/app.$end.$PPID; done;"
+        "exit 1"
+    )
+    program = lean_aeternum.keep(
+        *(*NO_PAUSE, "--park", "3/60", "-p", pidfile, "--", "sh", "-c", script)
+    )
+    for _ in range(2):
+        assert error_line(program) == "Child exited with 1, restarting."
+    assert error_line(program).endswith("parked until SIGUSR2.")
+    wait_asleep(program.pid)
+    assert victim.read_text() == "precious"
+    assert state_of(lean_aeternum, pidfile)["state"] == "parked"
+
+
 def test_status_of_something_else(lean_aeternum: Aeternum, tmp_path: Path) -> None:
     """A file that is none of ours is said to be that; a missing one is an error."""
     other = tmp_path / "app.state"
