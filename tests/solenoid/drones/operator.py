@@ -142,8 +142,10 @@ class Operator:
         found: dict[str, str | None] = {}
         for name, status in self.status().items():
             if not names or name in names:
-                running = status.get("running")
-                found[name] = ask(status["start"])["version"] if running else None
+                why = status.get("error")
+                found[name] = None if why == "there is no app" else why
+                if status.get("running"):
+                    found[name] = ask(status["start"])["version"]
         return found
 
     def run_dir(self, name: str) -> Path:
