@@ -130,7 +130,7 @@ async def _switch(
 async def _bring(
     place: RunDir, app: App, url: str, sha256: str | None, config: Config, told: Report
 ) -> Record:
-    return await obtain(
+    record = await obtain(
         place,
         url,
         await ensure_user(app.system_user),
@@ -145,6 +145,9 @@ async def _bring(
         limits=app.limits,
         report=told,
     )
+    # Else those that never start would go on filling the disk.
+    await _make_room(place, max(app.keep, 1), told)
+    return record
 
 
 def _place(run_dir: str | os.PathLike[str]) -> RunDir:

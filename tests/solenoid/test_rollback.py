@@ -124,6 +124,16 @@ def test_keep(drone: Drone, place: Path) -> None:
     assert drone.run("rollback").returncode == 0
 
 
+def test_failures_make_room(drone: Drone, place: Path) -> None:
+    """What never starts does not fill the disk, nor does it displace what is good."""
+    drone.start(snapshot(place / "a.tgz", "1.0.0"))
+    for number in range(3):
+        broken = str(snapshot(place / "b.tgz", f"2.{number}.0", BROKEN))
+        assert drone.run("start", "--from", broken, "--keep", "2").returncode == 22
+    assert [r["version"] for r in releases(drone)] == ["2.2.0", "2.1.0", "1.0.0"]
+    assert drone.status()["version"] == "1.0.0"
+
+
 def test_clean(drone: Drone, place: Path) -> None:
     """Nothing of the app is left; what is not its own is, the user's others too."""
     user = drone.user.uid if drone.root else None
