@@ -66,7 +66,6 @@ def main() -> None:
     with tarfile.open(archive) as tar:
         about = [member.size for member in tar]
     floor = median(times["tar -xzf"]) or 1.0
-    synced = median(times["tar -xzf; sync -f"]) or 1.0
     for name in subjects:
         middle = median(times[name]) or 0.0
         values: Result = {
@@ -74,7 +73,6 @@ def main() -> None:
             "ms": round(middle, 1),
             "min_ms": round(min(times[name]), 1),
             "of_tar": round(middle / floor, 2),
-            "of_synced": round(middle / synced, 2),
             "peak_mb": round(peaks[name] / 1024, 1),
             "entries": len(about),
             "mb": round(sum(about) / 1e6, 1),
