@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""From a folder to three real drones, whatever comes between: what runs then?"""
+"""From a folder to three real drones, whatever comes between, and what runs then."""
 
 from __future__ import annotations
 
