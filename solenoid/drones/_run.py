@@ -80,7 +80,7 @@ class Run:
         self.drones = {drone.name: drone for drone in drones}
         self.results: dict[str, Result] = {}
         self.rollout = Rollout([*self.drones], strategy)
-        self.undoing = self._abandoned = False
+        self._abandoned = False
         self._action, self._strategy = action, strategy
         self._connect, self._parallel = connect, max(1, parallel)
         self._on_step = on_step or (lambda step: None)
@@ -165,7 +165,6 @@ class Run:
             )
 
     async def _undo(self) -> AsyncIterator[Result]:
-        self.undoing = True
         for batch in self.rollout.to_undo():
             waiting = [*reversed(batch)]
             running = 0

@@ -8,6 +8,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from solenoid._errors import SolenoidError
 from solenoid.drones._errors import SessionError
 from solenoid.drones._place import running
 from solenoid.drones._probe import ProbeError, wait_healthy
@@ -90,10 +91,12 @@ class Start:
             port = event.get("meta", {}).get("port")
             await wait_healthy(self._probe, visit.session, port)
         except (ProbeError, SessionError) as error:
-            release = running(before)
-            await visit.steadily(lambda: self._place.back_to(visit, release))
-            visit.changing = False
-            output = getattr(error, "output", "")
+            release, output = running(before), getattr(error, "output", "")
+            try:
+                await visit.steadily(lambda: self._place.back_to(visit, release))
+            except SolenoidError as reason:
+                why = f"{error}; and it cannot be taken back: {reason}"
+                raise StepError(why, output=output, unclear=True) from error
             raise StepError(str(error), output=output, blame=error.blame) from error
 
     async def _sort_out(

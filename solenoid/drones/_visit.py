@@ -123,6 +123,7 @@ class Visit:
         self._wanted = asyncio.Event()
         self._undo = False
         self._task = asyncio.create_task(self._go())
+        self._task.add_done_callback(self._over)
 
     @property
     def connected(self) -> bool:
@@ -202,12 +203,19 @@ class Visit:
                     await self._log(result)
                     self._settle(result)
         except asyncio.CancelledError:
-            if self.busy:
-                state: State = "unclear" if self.changing else "failed"
-                self._settle(self._result(state, error="interrupted"))
+            self._cut_short()
             raise
         finally:
             await _closed(self._stack)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        # Cancelled before its first step, it has had no chance to say so.
+        self._cut_short()
+
+    def _cut_short(self) -> None:
+        if self.busy:
+            state: State = "unclear" if self.changing else "failed"
+            self._settle(self._result(state, error="interrupted"))
 
     async def _did(self) -> tuple[Result, Outcome | None]:
         try:

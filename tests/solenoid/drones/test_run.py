@@ -542,3 +542,43 @@ def test_hooks_that_fail(tmp_path: Path) -> None:
             assert [drone.release for drone in web.drones.values()] == ["2", "1"]
 
     wait(main())
+
+
+def test_a_probe_that_fails_and_no_way_back(tmp_path: Path) -> None:
+    """Who is not well and cannot go back either is not told to be as before."""
+
+    async def main() -> None:
+        async with field(tmp_path, "web1") as web, app(500) as ill:
+
+            async def script(
+                words: list[str], said: str
+            ) -> tuple[int, str, str] | None:
+                refused = '{"ok": false, "step": "activate", "error": "disk full"}'
+                return (19, refused, "") if "rollback" in words else None
+
+            web["web1"].app_port, web["web1"].script = ill, script
+            run = web.run(start(probe=Probe("/", timeout=0)))
+            await all_of(run)
+            found = run.results["web1"]
+            assert found.state == "unclear"
+            assert found.error.endswith(
+                "500 Said; and it cannot be taken back: disk full"
+            )
+
+    wait(main())
+
+
+def test_abandoned_before_anything(tmp_path: Path) -> None:
+    """Who leaves before the first step of all is not waited for."""
+
+    async def main() -> None:
+        async with field(tmp_path) as web:
+            run = web.run(start())
+            results = asyncio.create_task(all_of(run))
+            while not run.busy:
+                await asyncio.sleep(0)
+            assert run.abandon()
+            assert {result.state for result in await results} == {"failed"}
+            assert not any(drone.asked for drone in web.drones.values())
+
+    wait(main())
