@@ -53,6 +53,7 @@ def test_logs(operator: Operator) -> None:
     assert {event["drone"] for event in events} == {"web2"}
     assert "health/process/start" in {event["service"] for event in events}
     # What cannot be read is said, and costs the others nothing.
+    operator.results("stop", "-a", "shop", "--only", "web3")
     shutil.rmtree(operator.run_dir("web3") / "releases")
     ended = operator.run("logs", "-a", "shop")
     assert ended.returncode == 30
