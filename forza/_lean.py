@@ -230,7 +230,8 @@ class _WeakSet:
         return len(self._refs)
 
     def __iter__(self) -> Iterator[object]:
-        return iter([value for ref in tuple(self._refs) if (value := ref())])
+        found = [ref() for ref in tuple(self._refs)]
+        return iter([value for value in found if value is not None])
 
     def add(self, value: object) -> None:
         from _weakref import ref
