@@ -62,6 +62,11 @@ async def start(
         folder = place.release(record.id)
         package = await read_package(folder / "package")
         engines = await find_engines(package.engines, settings.engines)
+        if "node" in package.engines and "node" not in settings.engines:
+            told.warn(
+                f"package.json asks for node {package.engines['node']!r}, and no"
+                " engines.node is configured: the one in PATH runs the app"
+            )
         user = await ensure_user(app.system_user)
         variables = environment(app, record, folder, user, engines)
         await check_program(package, variables, user)

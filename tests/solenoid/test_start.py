@@ -254,6 +254,18 @@ def test_an_engine(one: Drone, place: Path) -> None:
     assert one.status()["running"] is True
 
 
+def test_no_engines_configured(one: Drone, place: Path) -> None:
+    """A range that nobody looked at is said; without a range there is no word of it."""
+    about = {"scripts": {"start": "node server.js"}, "engines": {"node": ">=99"}}
+    asks = snapshot(place / "a.tgz", **{"package.json": json.dumps(about)})
+    ended = one.run("start", "--from", str(asks), "-t", "100")
+    assert ended.returncode == 0, ended.stderr
+    assert "node '>=99', and no engines.node is configured" in ended.stderr
+    plain = one.run("start", "--from", str(snapshot(place / "b.tgz")), "-t", "100")
+    assert plain.returncode == 0, plain.stderr
+    assert "engines" not in plain.stderr
+
+
 def test_a_probe(one: Drone, place: Path) -> None:
     """A probe of a fixed port does not take the old release for the new one."""
     port = free_port()
