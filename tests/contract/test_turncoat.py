@@ -30,7 +30,8 @@ os.kill(os.getppid(), signal.SIGKILL)
 while True:
     signal.pause()
 """
-# Processes that each leave for a session of their own, have a child, and end.
+# Processes that each leave for a session of their own, have a child, and end. A pause
+# leaves the machine some process numbers: the ended ones are there until forza's turn.
 HOPS = """
 #include <stdlib.h>
 #include <unistd.h>
@@ -45,6 +46,7 @@ int main(int argc, char **argv)
                 setsid();
                 if (fork())
                     _exit(0);
+                usleep(200 * atoi(argv[argc - 1]));
             }
         }
     write(1, "ready\\n", 6);
