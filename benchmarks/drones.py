@@ -38,7 +38,8 @@ def main() -> None:
         description="Seconds, CPU and memory that a program takes to run `true` on many"
         f" drones, {PARALLEL} at a time, connections included. Drones are SSH servers"
         " of asyncssh in two processes, which share the cores with the program; and a"
-        " few real ones."
+        " few real ones, each in a network namespace of its own (else on ports of"
+        " loopback, which is said)."
     )
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--quick", action="store_true", help="one round, no 1,000")
@@ -63,6 +64,7 @@ def measure(kind: str, count: int, subjects: list[str], rounds: int) -> None:
         tempfile.TemporaryDirectory() as made,
         KINDS[kind](Path(made), count) as drones,
     ):
+        about["network"] = drones.network
         for turn in range(rounds):
             for name in [name for name in subjects if name in runs]:
                 note(f"drones: {kind}, {count}: {name}, round {turn + 1}")

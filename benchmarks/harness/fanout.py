@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .apart import Switch
 from .cache import (
     BENCHMARKS,
     REPOSITORY,
@@ -23,6 +24,7 @@ from .cache import (
     python_package,
     virtual_environment,
 )
+from .results import note
 
 __all__ = ["PEERS", "Drones", "asyncssh_drones", "prepared", "real_drones"]
 
@@ -34,10 +36,16 @@ SERVERS = 2  # processes that play drones: as many as there are cores to begin w
 
 @dataclass(frozen=True)
 class Drones:
-    """Where servers listen, and what a client needs to be let in."""
+    """Where servers listen, and what a client needs to be let in.
+
+    `within` are words before a command that can reach them, and `network` says what is
+    between.
+    """
 
     folder: Path
-    ports: Sequence[int]
+    places: Sequence[tuple[str, int]]
+    within: Sequence[str] = ()
+    network: str = "loopback"
 
     @property
     def key(self) -> Path:
@@ -58,12 +66,14 @@ def keys(folder: Path) -> None:
     shutil.copy(folder / "client.pub", folder / "authorized_keys")
 
 
-def known(folder: Path, ports: Sequence[int]) -> Drones:
+def known(folder: Path, places: Sequence[tuple[str, int]]) -> None:
     """Write down the servers' keys."""
     host_key = (folder / "host.pub").read_text().strip()
-    lines = (f"[127.0.0.1]:{port} {host_key}\n" for port in ports)
+    lines = (
+        f"{host if port == 22 else f'[{host}]:{port}'} {host_key}\n"
+        for host, port in places
+    )
     (folder / "known_hosts").write_text("".join(lines))
-    return Drones(folder, ports)
 
 
 @contextmanager
@@ -90,7 +100,9 @@ def asyncssh_drones(folder: Path, count: int) -> Iterator[Drones]:
         for child in waiting:
             assert child.stdout is not None
             ports += json.loads(child.stdout.readline())
-        yield known(folder, ports)
+        places = [("127.0.0.1", port) for port in ports]
+        known(folder, places)
+        yield Drones(folder, places)
 
 
 def ended(child: subprocess.Popen[str]) -> None:
@@ -100,52 +112,73 @@ def ended(child: subprocess.Popen[str]) -> None:
 
 @contextmanager
 def real_drones(folder: Path, count: int) -> Iterator[Drones]:
-    """Run OpenSSH servers, as many."""
-    import socket
-
+    """Run OpenSSH servers, each in a network of its own, where that is allowed."""
     if SSHD is None:
         raise UnavailableError("OpenSSH's server is not installed")
     if os.geteuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     keys(folder)
-    ports = []
     with ExitStack() as stack:
-        for _ in range(count):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                ports.append(free.getsockname()[1])
-        for port in ports:
-            settings = {
-                "Port": port,
-                "ListenAddress": "127.0.0.1",
-                "HostKey": folder / "host",
-                "PidFile": "none",
-                "AuthorizedKeysFile": folder / "authorized_keys",
-                "StrictModes": "no",
-                "UsePAM": "no",
-            }
-            words = [SSHD, "-D", "-f", os.devnull]
-            words += [f"-o{name}={value}" for name, value in settings.items()]
-            child = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-            stack.callback(child.wait)
-            stack.callback(child.terminate)
-            listening(port)
-        yield known(folder, ports)
-
-
-def listening(port: int) -> None:
-    """Wait until somebody listens."""
-    import socket
-    import time
-
-    deadline = time.monotonic() + 30
-    while True:
         try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+            switch = stack.enter_context(Switch.on())
+        except UnavailableError as error:
+            note(f"no networks of their own, but ports of loopback: {error}")
+            drones = on_ports(folder, count, stack)
+        else:
+            places = [(switch.address(number), 22) for number in range(count)]
+            for number in range(count):
+                words = sshd(folder, "0.0.0.0", 22)
+                stack.enter_context(switch.machine(number, words))
+            drones = Drones(folder, places, switch.words, "namespaces")
+        known(folder, drones.places)
+        for host, port in drones.places:
+            listening(host, port, drones.within)
+        yield drones
+
+
+def on_ports(folder: Path, count: int, stack: ExitStack) -> Drones:
+    """Run them side by side."""
+    import socket
+
+    ports = []
+    for _ in range(count):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            ports.append(free.getsockname()[1])
+    for port in ports:
+        child = subprocess.Popen(sshd(folder, "127.0.0.1", port))
+        stack.callback(child.wait)
+        stack.callback(child.terminate)
+    return Drones(folder, [("127.0.0.1", port) for port in ports])
+
+
+def sshd(folder: Path, address: str, port: int) -> list[str]:
+    """Return the command of a server."""
+    settings = {
+        "Port": port,
+        "ListenAddress": address,
+        "HostKey": folder / "host",
+        "PidFile": "none",
+        "AuthorizedKeysFile": folder / "authorized_keys",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "LogLevel": "FATAL",
+    }
+    options = [f"-o{name}={value}" for name, value in settings.items()]
+    return [str(SSHD), "-D", "-e", "-f", os.devnull, *options]
+
+
+def listening(host: str, port: int, within: Sequence[str]) -> None:
+    """Wait until somebody listens."""
+    script = f"exec 3<>/dev/tcp/{host}/{port}"
+    words = [
+        *within,
+        "timeout",
+        "30",
+        "bash",
+        "-c",
+        f"until ({script}); do sleep 0.05; done",
+    ]
+    subprocess.run(words, stderr=subprocess.DEVNULL, check=True)
 
 
 def solenoid_python() -> Path:
@@ -167,8 +200,11 @@ def solenoid(drones: Drones) -> list[str]:
     """Return the command of ours."""
     config = drones.folder / "config"
     config.write_text(f"IdentityFile {drones.key}\nIdentitiesOnly yes\n")
-    lines = ["[defaults]", 'host = "127.0.0.1"', f'user = "{USER}"', "[drones]"]
-    lines += [f"d{port} = {{port = {port}}}" for port in drones.ports]
+    lines = ["[defaults]", f'user = "{USER}"', "[drones]"]
+    lines += [
+        f'd{number} = {{host = "{host}", port = {port}}}'
+        for number, (host, port) in enumerate(drones.places)
+    ]
     inventory = drones.folder / "drones.toml"
     inventory.write_text("\n".join(lines) + "\n")
     words = [solenoid_python(), "-m", "solenoid", "run", "--drones", inventory]
@@ -181,15 +217,19 @@ def parallel_ssh(drones: Drones) -> list[str]:
     """Return the command of parallel-ssh: a program by its documentation."""
     python = python_package("parallel-ssh") / "python"
     words = [python, BENCHMARKS / "python" / "parallel_ssh.py", str(PARALLEL), USER]
-    return [str(word) for word in (*words, drones.key, *drones.ports, "--", "true")]
+    places = [f"{host}:{port}" for host, port in drones.places]
+    return [str(word) for word in (*words, drones.key, *places, "--", "true")]
 
 
 def ansible(drones: Drones) -> list[str]:
     """Return the command of ansible, without its Python on the other side."""
     program = python_package("ansible-core") / "ansible"
     common = f"-F none -o UserKnownHostsFile={drones.known_hosts}"
-    lines = [f"d{port} ansible_port={port}" for port in drones.ports]
-    lines += ["[all:vars]", "ansible_host=127.0.0.1", f"ansible_user={USER}"]
+    lines = [
+        f"d{number} ansible_host={host} ansible_port={port}"
+        for number, (host, port) in enumerate(drones.places)
+    ]
+    lines += ["[all:vars]", f"ansible_user={USER}"]
     lines += [f"ansible_ssh_private_key_file={drones.key}"]
     lines += [f"ansible_ssh_common_args='{common}'"]
     inventory = drones.folder / "ansible.ini"
@@ -202,13 +242,15 @@ def pyinfra(drones: Drones) -> list[str]:
     """Return the command of pyinfra."""
     program = python_package("pyinfra") / "pyinfra"
     about = {
-        "ssh_hostname": "127.0.0.1",
         "ssh_user": USER,
         "ssh_key": str(drones.key),
         "ssh_known_hosts_file": str(drones.known_hosts),
         "ssh_strict_host_key_checking": "yes",
     }
-    hosts = [(f"d{port}", {**about, "ssh_port": port}) for port in drones.ports]
+    hosts = [
+        (f"d{number}", {**about, "ssh_hostname": host, "ssh_port": port})
+        for number, (host, port) in enumerate(drones.places)
+    ]
     inventory = drones.folder / "pyinfra_inventory.py"
     inventory.write_text(f"drones = {hosts!r}\n")
     words = [program, "-y", inventory, "--parallel", PARALLEL, "exec", "--", "true"]
@@ -217,11 +259,12 @@ def pyinfra(drones: Drones) -> list[str]:
 
 def openssh(drones: Drones) -> list[str]:
     """Return the command that needs nothing: xargs and ssh."""
-    ports = drones.folder / "ports"
-    ports.write_text("".join(f"{port}\n" for port in drones.ports))
+    places = drones.folder / "places"
+    lines = (f"ssh://{USER}@{host}:{port}\n" for host, port in drones.places)
+    places.write_text("".join(lines))
     ssh = f"ssh -F none -n -i {drones.key} -o BatchMode=yes -o UserKnownHostsFile="
-    line = f"xargs -a {ports} -P {PARALLEL} -I% {ssh}{drones.known_hosts} -p % "
-    return ["sh", "-c", f"{line} {USER}@127.0.0.1 true"]
+    line = f"xargs -a {places} -P {PARALLEL} -I% {ssh}{drones.known_hosts} % true"
+    return ["sh", "-c", line]
 
 
 PEERS: dict[str, Callable[[Drones], list[str]]] = {
@@ -241,4 +284,4 @@ def prepared(name: str, drones: Drones) -> tuple[list[str], dict[str, str]]:
     environ["HOME"] = str(drones.folder)
     environ["ANSIBLE_LOCALHOST_WARNING"] = "False"
     environ["PATH"] = f"{environ['PATH']}:{os.path.dirname(sys.executable)}"
-    return PEERS[name](drones), environ
+    return [*drones.within, *PEERS[name](drones)], environ

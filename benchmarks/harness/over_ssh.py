@@ -21,8 +21,9 @@ def section(results: Sequence[Line]) -> Section:
     parts = [
         "`true` on many drones, from the start of the program to its end, connections,"
         " host keys and public-key authentication included, at most 64 drones at a"
-        " time. Drones are SSH servers of asyncssh in two processes, or real ones, on"
-        " the same machine: what they take of its cores is in the seconds, and not in"
+        " time. Drones are SSH servers of asyncssh in two processes, or real ones, each"
+        " in a network namespace of its own with a cable to one bridge, on the same"
+        " machine: what they take of its cores is in the seconds, and not in"
         " the CPU time, which is the program's with all that it starts. Memory is the"
         " peak of their PSS, looked at ten times a second. Medians of interleaved"
         " rounds; of 1,000 drones one round. parallel-ssh, whose protocol is in C, is a"
@@ -48,7 +49,9 @@ def section(results: Sequence[Line]) -> Section:
                 ]
                 for line in found
             ]
-            parts += [f"### {count:,} {plural}{name}", table(headers, rows)]
+            ports = any(line.get("network") == "loopback" for line in found)
+            where = ", on ports of loopback" if ports and name else ""
+            parts += [f"### {count:,} {plural}{name}{where}", table(headers, rows)]
     drawing = lines(
         "A command on many drones",
         "seconds from start to end; both axes logarithmic; less is better",

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Run a command on many hosts by parallel-ssh, as its documentation shows it.
 
-python parallel_ssh.py PARALLEL USER KEY PORT... -- COMMAND
+python parallel_ssh.py PARALLEL USER KEY HOST:PORT... -- COMMAND
 """
 
 import sys
@@ -11,11 +11,12 @@ from pssh.clients import ParallelSSHClient
 from pssh.config import HostConfig
 
 end = sys.argv.index("--")
-parallel, user, key, *ports = sys.argv[1:end]
+parallel, user, key, *given = sys.argv[1:end]
+places = [place.split(":") for place in given]
 client = ParallelSSHClient(
-    ["127.0.0.1"] * len(ports),
+    [host for host, _ in places],
     host_config=[
-        HostConfig(port=int(port), user=user, private_key=key) for port in ports
+        HostConfig(port=int(port), user=user, private_key=key) for _, port in places
     ],
     pool_size=int(parallel),
     # Each drone is asked again a few times, as the others do by themselves.
