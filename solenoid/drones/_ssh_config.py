@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from solenoid.drones._inventory import Drone
 
+# First what OpenSSL does by itself: asyncssh's own first choice, chacha20-poly1305, is
+# done there piece by piece in Python. All its others are offered behind them.
+_CIPHERS = "^aes256-gcm@openssh.com,aes128-gcm@openssh.com"
+
 
 async def read_options(drone: Drone, config: str | None) -> SSHClientConnectionOptions:
     """Return what the configuration says of a drone. Raises SessionError."""
@@ -35,7 +39,12 @@ async def read_options(drone: Drone, config: str | None) -> SSHClientConnectionO
         )
         options: SSHClientConnectionOptions
         options = await asyncssh.SSHClientConnectionOptions.construct(
-            first, host=drone.host, config=None, **_identities(first)
+            first,
+            host=drone.host,
+            config=None,
+            # Whoever has chosen has chosen.
+            encryption_algs=() if first.config.get("Ciphers") else _CIPHERS,
+            **_identities(first),
         )
         return options
     except (OSError, ValueError, asyncssh.KeyImportError) as error:
