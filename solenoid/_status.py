@@ -27,10 +27,11 @@ _MOST = 1 << 20
 class Status:
     """How an app is: `state` is a word of the keeper's, or `never started`, or `lost`.
 
-    `release` is the one that runs, else the current one; `failed` the release that was
-    tried last, if that did not start, and `why`. `also` are others that have a keeper,
-    which a solenoid has left that was killed. Times are seconds since 1970. `start` is
-    the start event of the monitor that runs, None until there is one.
+    `release` is the one that runs, else the current one, and `sha256` its snapshot's
+    digest; `failed` the release that was tried last, if that did not start, and `why`.
+    `also` are others that have a keeper, which a solenoid has left that was killed.
+    Times are seconds since 1970. `start` is the start event of the monitor that runs,
+    None until there is one.
     """
 
     run_dir: str
@@ -51,6 +52,7 @@ class Status:
     failed: str | None = None
     why: str | None = None
     also: tuple[str, ...] = ()
+    sha256: str | None = None
 
 
 async def status(run_dir: str | os.PathLike[str]) -> Status:
@@ -104,6 +106,7 @@ def _of(run_dir: RunDir, record: Record, state: dict[str, Any], held: bool) -> S
         _event(run_dir, record) if held else None,
         launch.get("user", {}).get("name"),
         launch.get("policy", {}).get("level"),
+        sha256=record.sha256 or None,
     )
 
 

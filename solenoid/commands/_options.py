@@ -55,7 +55,12 @@ def add_legacy_exit(parser: argparse.ArgumentParser) -> None:
 
 def add_app(parser: argparse.ArgumentParser) -> None:
     """Add whose app it is, and which."""
-    parser.add_argument("-u", "--app-user", metavar="USER", help="whose app it is")
+    parser.add_argument(
+        "-u",
+        "--app-user",
+        metavar="USER",
+        help="whose app it is: a part of the snapshot's name, not whom it runs as",
+    )
     parser.add_argument("-a", "--app-name", metavar="NAME", help="what it is called")
     parser.add_argument("-v", "--app-version", metavar="VERSION", help="its version")
 

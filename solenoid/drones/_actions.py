@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from solenoid.drones._place import running
+from solenoid.drones._errors import SessionError
+from solenoid.drones._place import anew, found_instead, running
 from solenoid.drones._probe import wait_healthy
 from solenoid.drones._visit import Outcome, StepError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from solenoid.drones._inventory import Probe
     from solenoid.drones._place import Place
@@ -23,20 +25,32 @@ class Stop:
 
     verb = "stop"
     undoable = False
+    makes = False
 
     def __init__(self, place: Place) -> None:
         self._place, self.run_dir = place, place.run_dir
 
     async def do(self, visit: Visit) -> Outcome:
         """Stop it; where none runs, that is well, too."""
-        await self._place.prepare(visit)
+        place = self._place
+        if visit.absent:
+            return Outcome(warning=place.nothing(visit))
+        await place.prepare(visit)
         visit.step("look")
-        before = await self._place.look(visit)
+        before = await place.look(visit)
+        visit.release = running(before)
         if not before:
-            return Outcome()
+            return Outcome(warning=place.nothing(visit))
         visit.step("stop")
         visit.changing = True
-        reply = await self._place.ask(visit, "stop")
+        try:
+            reply = await place.ask(visit, "stop")
+        except SessionError as lost:
+            reply = await place.settled(visit, lost)
+            if running(reply) is not None:
+                raise found_instead(visit, lost) from lost
+        except StepError as error:
+            raise await place.aftermath(visit, before, error) from error
         visit.changing = False
         return Outcome(bool(before.get("running")), None, running(before), reply=reply)
 
@@ -49,17 +63,32 @@ class Restart:
 
     verb = "restart"
     undoable = False
+    makes = False
 
     def __init__(self, place: Place, *, probe: Probe | None = None) -> None:
         self._place, self._probe, self.run_dir = place, probe, place.run_dir
 
     async def do(self, visit: Visit) -> Outcome:
         """Restart it."""
-        await self._place.prepare(visit)
+        place = self._place
+        await place.prepare(visit)
+        visit.step("look")
+        before = await place.look(visit)
+        visit.release = running(before)
         visit.step("restart")
         visit.changing = True
-        event = await self._place.ask(visit, "restart")
-        after = await visit.steadily(lambda: self._place.look(visit))
+        try:
+            event = await place.ask(visit, "restart")
+        except SessionError as lost:
+            after = await place.settled(visit, lost)
+            same = running(after) == running(before)
+            if not (same and anew(before, after)):
+                raise found_instead(visit, lost) from lost
+            event = after.get("start") or {}
+        except StepError as error:
+            raise await place.aftermath(visit, before, error) from error
+        else:
+            after = await visit.steadily(lambda: place.look(visit))
         visit.changing = False  # the same release runs, well or not
         if self._probe is not None:
             visit.step("probe", self._probe.path)
@@ -76,26 +105,39 @@ class Rollback:
 
     verb = "rollback"
     undoable = True
+    makes = False
 
     def __init__(self, place: Place, release: str | None = None) -> None:
         self._place, self._release, self.run_dir = place, release, place.run_dir
 
     async def do(self, visit: Visit) -> Outcome:
         """Go back."""
-        await self._place.prepare(visit)
+        place = self._place
+        await place.prepare(visit)
         visit.step("look")
-        before = await self._place.look(visit)
+        before = await place.look(visit)
+        visit.release = running(before)
         visit.step("rollback", self._release or "")
         visit.changing = True
         words = [self._release] if self._release else []
         try:
-            reply = await self._place.ask(visit, "rollback", *words)
+            reply = await place.ask(visit, "rollback", *words)
+        except SessionError as lost:
+            after = await place.settled(visit, lost)
+            if not (visit.alone and anew(before, after) and self._is_meant(after)):
+                raise found_instead(visit, lost) from lost
+            reply = after.get("start") or {}
         except StepError as error:
-            error.unclear = not await self._place.is_as(visit, before)
-            raise
-        after = await visit.steadily(lambda: self._place.look(visit))
+            raise await place.aftermath(visit, before, error) from error
+        else:
+            after = await visit.steadily(lambda: place.look(visit))
         visit.changing = False
         return Outcome(True, running(after), running(before), reply=reply)
+
+    def _is_meant(self, status: dict[str, Any]) -> bool:
+        """Say whether what runs is what was asked for."""
+        names = (None, status.get("release"), status.get("version"))
+        return self._release in names
 
     async def undo(self, visit: Visit, outcome: Outcome) -> None:
         """Go forth again."""
@@ -108,6 +150,7 @@ class Command:
     verb = "run"
     run_dir = None
     undoable = False
+    makes = False
 
     def __init__(
         self, argv: Sequence[str], *, input: bytes = b"", timeout: float | None = 600.0

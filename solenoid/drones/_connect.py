@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from solenoid._errors import AbsentError
 from solenoid.drones._lock import lock
 
 if TYPE_CHECKING:
@@ -26,18 +27,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """A drone we are connected to, and the app's lock there, if it is held."""
+    """A drone we are connected to, and the app's lock there, if it is held.
+
+    `absent`: there was nothing to lock, since there is no app.
+    """
 
     session: Session
     lock: Lock | None = None
+    absent: bool = False
 
 
 def connector(
-    ssh: Ssh, *, run_dir: str | None = None, what: str = "", wait: float = 0.0
+    ssh: Ssh,
+    *,
+    run_dir: str | None = None,
+    what: str = "",
+    wait: float = 0.0,
+    make: bool = True,
 ) -> Connect:
     """Return what connects to drones, and locks the app in `run_dir` for `what`.
 
-    Who has the lock is waited for, up to `wait` seconds.
+    Who has the lock is waited for, up to `wait` seconds. Without `make` nothing is made
+    where there is no run directory.
     """
 
     @asynccontextmanager
@@ -47,13 +58,18 @@ def connector(
                 yield Reached(session)
                 return
             tell("lock", "")
-            async with lock(
+            held = lock(
                 session,
                 drone.fill(run_dir),
                 what,
                 wait=wait,
+                make=make,
                 on_wait=lambda holder: tell("lock", f"waits for {holder}"),
-            ) as held:
-                yield Reached(session, held)
+            )
+            async with AsyncExitStack() as stack:
+                ours = None
+                with suppress(AbsentError):
+                    ours = await stack.enter_async_context(held)
+                yield Reached(session, ours, absent=ours is None)
 
     return connect

@@ -74,12 +74,14 @@ class Hooked:
         told: Mapping[str, object],
     ) -> None:
         self.verb, self.run_dir = action.verb, action.run_dir
-        self.undoable = action.undoable
+        self.undoable, self.makes = action.undoable, action.makes
         self._action, self._before, self._after = action, before, after
         self._told = told
 
     async def do(self, visit: Visit) -> Outcome:
-        """Do it, hooks around it."""
+        """Do it, hooks around it, unless there is no app for it."""
+        if visit.absent:
+            return await self._action.do(visit)
         await self._hook(visit, "before-each", self._before)
         try:
             done = await self._action.do(visit)

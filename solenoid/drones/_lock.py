@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from solenoid._errors import AbsentError
 from solenoid.drones._answer import answer
 from solenoid.drones._errors import LockedError, LockLostError, SessionError
 from solenoid.drones._operator import operator
@@ -33,12 +34,16 @@ _GOODBYE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a lock, since when and what for; `pid` is the process on the drone."""
+    """Who has a lock, since when and what for; `pid` is the process on the drone.
+
+    `drone` is what its deployer calls the drone.
+    """
 
     owner: str
     since: str
     what: str
     pid: int = 0
+    drone: str = ""
 
     def __str__(self) -> str:
         return f"{self.owner} since {self.since} ({self.what})"
@@ -67,6 +72,11 @@ class Lock:
         """Say whether the lock may be another's by now."""
         over = self.channel is None or self.channel.over
         return over or _now() >= self._heard + self._lease
+
+    @property
+    def resumed(self) -> bool:
+        """Say whether nobody else has had it since this run had it the last time."""
+        return bool(self.answer and self.answer.get("resumed"))
 
     def check(self) -> None:
         """Raise LockLostError unless the lock is ours; ask before each step."""
@@ -128,9 +138,17 @@ class Lock:
             finally:
                 changed.cancel()
         said = self.answer or answer(ended.result())
+        if said.get("state") == "absent":
+            raise AbsentError(f"{self.drone.name}: there is no app")
         if said.get("state") == "busy":
             other = holder_of(said)
-            raise LockedError(self.drone, f"locked by {other}", other)
+            why = f"locked by {other}"
+            if said.get("twin"):
+                why = (
+                    f"it is the same machine as {other.drone}, where this very run is"
+                    " at work: give it one name"
+                )
+            raise LockedError(self.drone, why, other)
         if said.get("state") != "held":
             raise LockedError(self.drone, f"cannot lock: {said['error']}", None)
         self.check()
@@ -150,6 +168,7 @@ async def lock(
     what: str,
     *,
     wait: float = 0.0,
+    make: bool = True,
     owner: str | None = None,
     on_wait: Callable[[Holder], None] | None = None,
     lease: float = LEASE,
@@ -160,6 +179,8 @@ async def lock(
     raises LockedError. The lock ends with the block, with the connection, or `lease`
     seconds after the last sign of life: ask `check()` before each step. Whoever had
     it, when, and what for is in the drone's audit log.
+
+    The folder is made if it is missing; without `make` that is an AbsentError.
     """
     held = Lock(session.drone, lease, on_wait)
     # Ours may be there still, if the connection broke and the drone has not noticed.
@@ -173,6 +194,9 @@ async def lock(
         "what": what,
         "wait": wait,
         "lease": lease,
+        "make": make,
+        "run": session.ssh.run,
+        "drone": session.drone.name,
     }
     words = remote(session.drone, "lock", "hold", order)
     channel = held.channel = await session.open(words, on_output=held.hear)
@@ -218,7 +242,9 @@ async def break_lock(
 def holder_of(said: dict[str, Any]) -> Holder:
     """Return the holder that the drone speaks of."""
     owner, since, what = (str(said.get(k, "?")) for k in ("owner", "since", "what"))
-    return Holder(owner, since, what, int(said.get("pid", 0)))
+    return Holder(
+        owner, since, what, int(said.get("pid", 0)), str(said.get("drone", ""))
+    )
 
 
 def _now() -> float:

@@ -27,6 +27,7 @@ class Look:
     verb = "status"
     run_dir = None
     undoable = False
+    makes = False
 
     def __init__(self, run_dirs: Sequence[str], *, timeout: float = 60.0) -> None:
         self._run_dirs = run_dirs

@@ -4,17 +4,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import SolenoidError
+from solenoid.drones._answer import answer
 from solenoid.drones._ask import ask
 from solenoid.drones._bootstrap import ensure_solenoid
+from solenoid.drones._remote import remote
 from solenoid.drones._visit import Outcome, StepError
 
 if TYPE_CHECKING:
+    from solenoid.drones._errors import SessionError
     from solenoid.drones._visit import Visit
     from solenoid.drones._wheelhouse import Wheelhouse
+
+_LOOK_AGAIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,9 @@ class Place:
         )
 
     async def prepare(self, visit: Visit) -> None:
-        """Have solenoid on the drone, once in a visit."""
+        """Have solenoid on the drone, once in a visit, if there is an app at all."""
+        if visit.absent:
+            raise StepError(self.nothing(visit), blame="user", reply={"step": "find"})
         if self.wheelhouse is not None and not visit.solenoid:
             visit.step("bootstrap")
             words = await ensure_solenoid(visit.session, self.wheelhouse)
@@ -65,37 +74,124 @@ class Place:
                 return {}
             raise
 
-    async def is_as(self, visit: Visit, before: dict[str, Any]) -> bool:
-        """Say whether what runs is what ran before, after something has failed."""
+    def nothing(self, visit: Visit) -> str:
+        """Say that there is no app."""
+        return f"there is no app in {self.on(visit)}"
+
+    async def aftermath(
+        self, visit: Visit, before: dict[str, Any], error: StepError
+    ) -> StepError:
+        """Return the error of a step that failed, with what runs now if that differs.
+
+        What does run is the visit's `release`, once it is known.
+        """
         try:
-            return running(await self.look(visit)) == running(before)
-        except SolenoidError:
-            return False
+            now = running(await visit.steadily(lambda: self.look(visit)))
+        except SolenoidError as reason:
+            why = visit.plain(reason)
+            return _more(error, f"what runs now cannot be found out: {why}", True)
+        visit.release = now
+        if now == running(before):
+            return error
+        return _more(error, f"{now or 'nothing'} runs now", False)
+
+    async def settled(self, visit: Visit, lost: SessionError) -> dict[str, Any]:
+        """Return how the app is, once all is done that we could not watch to its end.
+
+        The connection is gone, but solenoid on the drone goes on: it holds the lock of
+        the run directory for as long as it is at work. Raises StepError if that cannot
+        be found out.
+        """
+        # Who was late already has had the time that there is.
+        deadline = monotonic() + (0 if lost.kind == "timeout" else self.timeout)
+        visit.tell("look", "the connection was lost")
+        try:
+            while await visit.steadily(lambda: self.busy(visit)):
+                if monotonic() > deadline:
+                    raise StepError(
+                        f"{lost}; solenoid is still at work there", unclear=True
+                    )
+                await asyncio.sleep(_LOOK_AGAIN)
+            after = await visit.steadily(lambda: self.look(visit))
+        except StepError:
+            raise
+        except SolenoidError as reason:
+            why = visit.plain(reason)
+            raise StepError(
+                f"{lost}; what has become of it cannot be found out: {why}",
+                unclear=True,
+            ) from reason
+        visit.release = running(after)
+        return after
 
     async def undo(self, visit: Visit, outcome: Outcome) -> None:
         """Go back to what ran before, if what runs is what the outcome has made.
 
         While a connection was down another deployer may have been there.
         """
-        now = running(await visit.steadily(lambda: self.look(visit)))
-        if now not in (outcome.release, outcome.before):
+        found = await visit.steadily(lambda: self.look(visit))
+        if (now := running(found)) not in (outcome.release, outcome.before):
             raise StepError(f"another has been there: {now or 'nothing'} runs")
-        await visit.steadily(lambda: self.back_to(visit, outcome.before))
+        try:
+            await visit.steadily(lambda: self.back_to(visit, outcome.before))
+        except StepError as error:
+            raise await self.aftermath(visit, {}, error) from error
 
     async def back_to(self, visit: Visit, release: str | None) -> None:
-        """Have an earlier release run again; None is that nothing shall run."""
-        if release is None:
-            await self.ask(visit, "stop")
-        else:
-            await self.ask(visit, "rollback", release)
+        """Have an earlier release run again; None is that nothing shall run.
+
+        May be done once more when the connection broke: then the first one may still
+        be at work, and is waited for.
+        """
+        words = ["stop"] if release is None else ["rollback", release]
+        deadline = monotonic() + self.timeout
+        while True:
+            try:
+                await self.ask(visit, *words)
+                return
+            except StepError as error:
+                if error.reply.get("step") != "lock" or monotonic() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def busy(self, visit: Visit) -> bool:
         """Say whether a solenoid is at work there: it holds a lock as long as it is."""
-        words = ["flock", "-n", f"{self.on(visit)}/lock", "true"]
-        return (await visit.session.run(words, timeout=60)).status == 1
+        words = remote(visit.drone, "lock", "busy", {"app_dir": self.on(visit)})
+        said = answer(await visit.session.run(words, timeout=60))
+        if "busy" not in said:
+            raise StepError(f"cannot look: {said['error']}", unclear=True)
+        return bool(said["busy"])
 
 
 def running(status: dict[str, Any]) -> str | None:
     """Return the release that runs, if one does."""
     found = status.get("release") if status.get("running") else None
     return None if found is None else str(found)
+
+
+def anew(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Say whether something runs that has been started since: the same, or another."""
+    if running(after) is None:
+        return False
+    again = (after.get("start") or {}) != (before.get("start") or {})
+    return running(after) != running(before) or again
+
+
+def found_instead(visit: Visit, lost: SessionError, why: object = None) -> StepError:
+    """Return the error of what was lost and has not come to what was asked for."""
+    now = visit.release or "nothing"
+    if why is None:
+        why = f"{now} runs"
+    if not visit.alone:
+        why = f"{why}, and another has been there meanwhile"
+    return StepError(f"{lost}; {why}")
+
+
+def _more(error: StepError, what: str, unclear: bool) -> StepError:
+    return StepError(
+        f"{error}; {what}",
+        output=error.output,
+        blame=error.blame,
+        unclear=unclear,
+        reply=error.reply,
+    )

@@ -17,9 +17,10 @@ State = Literal["done", "failed", "undone", "untouched", "unclear"]
 class Result:
     """What became of a drone.
 
-    `state` is `done`: as asked for; `failed`: it is as it was before; `undone`: it was
-    done, and taken back, since the whole change was stopped; `untouched`: it never
-    began; `unclear`: nobody could tell any more what runs there. `step` is the step
+    `state` is `done`: as asked for; `failed`: not so, and it is as it was before, or
+    else `error` says what runs; `undone`: it was done, and taken back, since the whole
+    change was stopped; `untouched`: it never began; `unclear`: it was left in the
+    middle, and nobody could tell any more what runs there. `step` is the step
     that failed, `output` the end of what the program there has said, `reply` what
     solenoid has answered, `release` and `before` what runs now and what ran before.
     """

@@ -45,7 +45,11 @@ def run(
     `on_batch` the number of a batch, how many there are, and who is in it.
     """
     connect = connector(
-        ssh, run_dir=action.run_dir, what=what or action.verb, wait=wait
+        ssh,
+        run_dir=action.run_dir,
+        what=what or action.verb,
+        wait=wait,
+        make=action.makes,
     )
     return Run(
         drones,

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from solenoid._errors import DigestError, FetchError
 from solenoid._retry import retrying
@@ -45,6 +45,9 @@ class Snapshot(Protocol):
         Yields options for `solenoid start`, and what it has to read first.
         """
 
+    def is_in(self, status: Mapping[str, Any]) -> bool | None:
+        """Say whether this is what a status is of; None if that is not known."""
+
 
 class Stored:
     """A snapshot in a storage: the drone gets a URL and a digest, never credentials.
@@ -57,8 +60,12 @@ class Stored:
         self, url: str, *, sha256: str = "", options: Mapping[str, object] | None = None
     ) -> None:
         self.about = redacted(url)
-        self._url, self._sha256 = url, sha256
+        self._url, self._sha256 = url, sha256.lower()
         self._options = options
+
+    def is_in(self, status: Mapping[str, Any]) -> bool | None:
+        """Compare the digest, if there is one."""
+        return status.get("sha256") == self._sha256 if self._sha256 else None
 
     @classmethod
     async def of(
@@ -109,6 +116,10 @@ class Sent:
         if sha256 is not None and sha256.lower() != found:
             raise DigestError(f"{path}: its SHA-256 is {found}")
         return cls(path, found)
+
+    def is_in(self, status: Mapping[str, Any]) -> bool | None:
+        """Compare the digest."""
+        return bool(status.get("sha256") == self._sha256)
 
     @asynccontextmanager
     async def on(

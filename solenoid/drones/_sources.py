@@ -8,6 +8,7 @@ import json
 import shlex
 import subprocess
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 # How long a command may take that makes an inventory.
 _PATIENCE = 60.0
+# Ends of files' names that are no top-level domains.
+_SUFFIXES = (
+    *("cfg", "conf", "csv", "ini", "json", "list", "lst", "txt", "yaml", "yml"),
+    *("tml", "tom", "toml", "tomll", "tolm", "otml", "toml~"),
+)
 
 
 def load(source: str, only: Sequence[str]) -> Inventory:
@@ -31,9 +37,23 @@ def load(source: str, only: Sequence[str]) -> Inventory:
     elif source.endswith(".toml") or "/" in source or Path(source).is_file():
         path = Path(source).expanduser()
         folder, document = path.parent, _from_file(path)
+    elif _is_file_name(source):
+        raise InventoryError(_no_file(source))
     else:
         folder, document = Path(), _from_list(source)
     return Reader(source or "--drones", folder).inventory(document, only)
+
+
+def _is_file_name(source: str) -> bool:
+    one = not {*",@"} & {*source}
+    return one and source.rpartition(".")[2].lower() in _SUFFIXES
+
+
+def _no_file(source: str) -> str:
+    """Say that a file is missing, and which may be meant."""
+    near = get_close_matches(source, [str(path) for path in Path().glob("*.toml")])
+    meant = f" (there is {near[0]})" if near else ""
+    return f"no such file: {source}{meant}; for a host of that name write {source}:22"
 
 
 def _from_list(source: str) -> Mapping[str, object]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from solenoid.drones._errors import DronesError
@@ -45,6 +46,8 @@ class Ssh:
         self.at_once = at_once
         self.connect_timeout = connect_timeout
         self.keepalive = keepalive
+        # By this the drones' locks know our run from all others.
+        self.run = os.urandom(8).hex()
         # Locks that were held when the connection broke, and until when the drone may
         # not know of it.
         self.lost_locks: dict[tuple[str, str], float] = {}

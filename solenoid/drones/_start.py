@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import SolenoidError
 from solenoid.drones._errors import SessionError
-from solenoid.drones._place import running
+from solenoid.drones._place import anew, found_instead, running
 from solenoid.drones._probe import ProbeError, wait_healthy
 from solenoid.drones._visit import Outcome, StepError
 
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from solenoid.drones._snapshot import Snapshot
     from solenoid.drones._visit import Visit
 
-_LOOK_AGAIN = 1.0
-
 
 class Start:
     """Start a snapshot as a new release, and let it through the gate.
@@ -33,6 +29,7 @@ class Start:
     """
 
     undoable = True
+    makes = True
 
     def __init__(
         self,
@@ -70,8 +67,7 @@ class Start:
             except SessionError as error:
                 event = await self._sort_out(visit, before, error)
             except StepError as error:
-                error.unclear = not await place.is_as(visit, before)
-                raise
+                raise await place.aftermath(visit, before, error) from error
         after = await visit.steadily(lambda: place.look(visit))
         await self._gate(visit, before, event)
         visit.changing = False
@@ -102,26 +98,14 @@ class Start:
     async def _sort_out(
         self, visit: Visit, before: dict[str, Any], lost: SessionError
     ) -> dict[str, Any]:
-        """Find out how a start ended that nobody could watch to its end.
-
-        The connection is gone, but solenoid on the drone goes on: it holds the lock of
-        the run directory for as long as it is at work.
-        """
-        deadline = monotonic() + self._place.timeout
-        visit.tell("look", "the connection was lost")
-        while await visit.steadily(lambda: self._place.busy(visit)):
-            if monotonic() > deadline:
-                raise StepError(f"{lost}; it still starts", unclear=True) from lost
-            await asyncio.sleep(_LOOK_AGAIN)
-        after = await visit.steadily(lambda: self._place.look(visit))
-        now, event = running(after), after.get("start") or {}
+        """Find out how a start ended that nobody could watch to its end."""
+        after = await self._place.settled(visit, lost)
         failed = after.get("failed")
         why = after.get("why") if failed != before.get("failed") else None
+        ours = self._snapshot.is_in(after)
+        # Where its digest is not known, it is ours if nobody else can have been there.
+        ours = visit.alone if ours is None else ours
         # The same snapshot is the same release: then it has to have started anew.
-        anew = now != before.get("release") or event != (before.get("start") or {})
-        if now is not None and anew and not why:
-            return dict(event)
-        raise StepError(
-            f"{lost}; {why}" if why else str(lost),
-            unclear=now != running(before),
-        ) from lost
+        if ours and anew(before, after) and not why:
+            return dict(after.get("start") or {})
+        raise found_instead(visit, lost, why) from lost

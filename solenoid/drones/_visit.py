@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # How long one waits for a drone that was lost in the middle of something.
-_PATIENCE, _AGAIN = 120.0, 2.0
+PATIENCE, _AGAIN = 120.0, 2.0
 # How much of what a program has said goes into a result.
 TAIL = 4096
 
@@ -43,7 +43,10 @@ class Outcome:
 
 
 class StepError(SolenoidError):
-    """A step on a drone failed; unless `unclear`, the drone is as it was before."""
+    """A step on a drone failed.
+
+    Unless `unclear`, it is known what runs there: what did before, or else it is said.
+    """
 
     step = "drone"
 
@@ -66,7 +69,7 @@ class Action(Protocol):
     """What is done on each drone.
 
     `do` and `undo` may raise StepError, or any SolenoidError for which the drone is as
-    it was before.
+    it was before, unless the visit is `changing`.
     """
 
     @property
@@ -80,6 +83,10 @@ class Action(Protocol):
     @property
     def undoable(self) -> bool:
         """Say whether `undo` can take back what `do` has done."""
+
+    @property
+    def makes(self) -> bool:
+        """Say whether the app's run directory is made where it is missing."""
 
     async def do(self, visit: Visit) -> Outcome:
         """Do it, to the end: what fails half-way leaves the drone as it was."""
@@ -111,8 +118,10 @@ class Visit:
         self.busy = True
         # While set, a visit that is cut short leaves the drone who knows how.
         self.changing = False
-        # Which release ran when we came, once that is known.
+        # Which release runs, once that is known.
         self.release: str | None = None
+        # Nobody else has had the lock, though it was lost with a connection.
+        self.alone = True
         # The words that run solenoid there, once that is known.
         self.solenoid: tuple[str, ...] = ()
         self._action, self._connect, self._keep_open = action, connect, keep_open
@@ -129,6 +138,11 @@ class Visit:
     def connected(self) -> bool:
         """Say whether there is a connection, or was one until just now."""
         return self._reached is not None
+
+    @property
+    def absent(self) -> bool:
+        """Say whether there is no app there, and so nothing to lock."""
+        return self._reached is not None and self._reached.absent
 
     @property
     def session(self) -> Session:
@@ -153,13 +167,15 @@ class Visit:
         self._reached = None
         await _closed(stack)
         await self._enter()
+        lock = self._reached.lock if self._reached else None
+        self.alone = self.alone and (lock is None or lock.resumed)
 
     async def steadily(self, action: Callable[[], Awaitable[T]]) -> T:
         """Do what may be done twice, through broken connections, for two minutes.
 
         A lock that was lost with its connection is had anew.
         """
-        deadline = monotonic() + _PATIENCE
+        deadline = monotonic() + PATIENCE
         lock = self._reached.lock if self._reached else None
         connected = lock is None or not lock.lost
         while True:
@@ -172,6 +188,10 @@ class Visit:
                     raise
                 connected = False
             await asyncio.sleep(_AGAIN)
+
+    def plain(self, error: Exception) -> str:
+        """Return an error without the drone's name, which is beside it anyway."""
+        return str(error).removeprefix(f"{self.drone.name}: ")
 
     def keep(self) -> None:
         """Let it be as it is."""
@@ -257,9 +277,7 @@ class Visit:
 
     def _failed(self, error: Exception) -> Result:
         known = isinstance(error, SolenoidError)
-        said = str(error) if known else f"{type(error).__name__}: {error}"
-        # The name is beside it wherever it is shown.
-        said = said.removeprefix(f"{self.drone.name}: ")
+        said = self.plain(error) if known else f"{type(error).__name__}: {error}"
         unclear = getattr(error, "unclear", self.changing)
         return self._result(
             "unclear" if unclear else "failed",

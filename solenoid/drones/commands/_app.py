@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
+from solenoid.drones._errors import InventoryError
 from solenoid.drones._inventory import App
 from solenoid.drones._probe import parse_probe
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from solenoid.drones._inventory import Drone, Inventory, Probe
 
 # What an app of the inventory may say of its rollouts: as the options of that name.
-_SETTINGS = frozenset(("canary", "batch", "pause", "max_fail", "start"))
+_SETTINGS = ("canary", "batch", "pause", "max_fail", "start")
+_KEYS = (*(one.name for one in fields(App) if one.name != "options"), *_SETTINGS)
 RUN_DIRS = "/opt/run"
 _NAME = re.compile(r"[\w@][\w.@+-]*", re.ASCII)
 
@@ -29,7 +31,8 @@ def app_of(
 ) -> App:
     """Return the app: what the command line says comes before the inventory.
 
-    `name` is what the app is called if neither says so. Raises UsageError.
+    `name` is what the app is called if neither says so. Raises UsageError, and
+    InventoryError for a key that means nothing.
     """
     asked = options.app_name or name
     if asked is None and len(inventory.apps) == 1:
@@ -41,11 +44,11 @@ def app_of(
         raise UsageError(f"which app? -a NAME{of}, or --run-dir DIR")
     if known is None:
         known = App(asked or "", options.app_user or "")
-    unknown = set(known.options) - _SETTINGS
+    unknown = set(known.options) - {*_SETTINGS}
     if unknown:
-        names = ", ".join(sorted(_SETTINGS))
-        raise UsageError(
-            f"{options.drones}: apps.{known.name}.{min(unknown)} is not one of {names}"
+        raise InventoryError(
+            f"{options.drones}: apps.{known.name}.{min(unknown)} is not one of"
+            f" {', '.join(_KEYS)}"
         )
     run_dir = options.run_dir or known.run_dir or default_run_dir(known.name)
     if not run_dir.startswith(("/", "{")):

@@ -9,15 +9,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import UsageError
+from solenoid.drones._errors import InventoryError
 from solenoid.drones._inventory import load
 from solenoid.drones._rollout import Strategy, share
 from solenoid.drones._run import PARALLEL
 from solenoid.drones._ssh import Ssh
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-    from solenoid.drones._inventory import Inventory
+    from solenoid.drones._inventory import App, Inventory
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|)", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -82,7 +83,13 @@ def add_app(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="its name, for which the inventory may know all the rest",
     )
-    group.add_argument("-u", "--app-user", metavar="USER", help="whose app it is")
+    group.add_argument(
+        "-u",
+        "--app-user",
+        metavar="USER",
+        help="whose app it is: the USER in USER-NAME-VERSION.tgz, and no user of the"
+        " drone's; whom it runs as: -- --system-user NAME",
+    )
     group.add_argument(
         "--run-dir",
         metavar="DIR",
@@ -201,30 +208,39 @@ def ssh_of(options: argparse.Namespace) -> Ssh:
     )
 
 
-def strategy_of(
-    options: argparse.Namespace, settings: Mapping[str, object] | None = None
-) -> Strategy:
-    """Return the strategy: what is given, then the app's settings, then the usual."""
-    chosen: dict[str, Any] = {}
-    for name in ("canary", "batch", "pause", "max_fail"):
-        value = getattr(options, name)
-        if value is None and settings is not None:
-            value = settings.get(name)
-        if name == "pause" and isinstance(value, str):
-            value = _setting(name, value)
-        if value is not None:
-            chosen[name] = value
+def strategy_of(options: argparse.Namespace, app: App | None = None) -> Strategy:
+    """Return the strategy: what is given, then the app's settings, then the usual.
+
+    Raises UsageError for the one, InventoryError for the other.
+    """
+    names = ("canary", "batch", "pause", "max_fail")
+    chosen: dict[str, Any] = {} if app is None else _settings(options, app, names)
+    given = {name: getattr(options, name) for name in names}
+    chosen |= {name: value for name, value in given.items() if value is not None}
     try:
         return Strategy(**chosen, undo=not getattr(options, "no_undo", True))
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
 
 
-def _setting(name: str, word: str) -> float:
-    try:
-        return duration(word)
-    except argparse.ArgumentTypeError as error:
-        raise UsageError(f"{name}: {error}") from error
+def _settings(
+    options: argparse.Namespace, app: App, names: Sequence[str]
+) -> dict[str, Any]:
+    """Return what the inventory says of an app's rollouts, each looked at by itself."""
+    found: dict[str, Any] = {}
+    for name in names:
+        value = app.options.get(name)
+        if value is not None:
+            try:
+                if name == "pause" and isinstance(value, str):
+                    value = duration(value)
+                one: dict[str, Any] = {name: value}
+                Strategy(**one)
+            except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+                where = f"{options.drones}: apps.{app.name}.{name}"
+                raise InventoryError(f"{where}: {error}") from error
+            found[name] = value
+    return found
 
 
 def duration(word: str) -> float:

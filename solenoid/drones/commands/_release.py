@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from solenoid._config import Config, Source, read_config
 from solenoid._environ import parse_environ
-from solenoid._errors import EnvironError, UsageError
+from solenoid._errors import EnvironError
+from solenoid.drones._errors import InventoryError
 from solenoid.drones._place import Place
 from solenoid.drones._start import Start
 from solenoid.drones._wheelhouse import Wheelhouse
@@ -58,8 +59,8 @@ class Release:
         self._config, self._environ, self._verb = config, environ, verb
         self._scope = f"{options.drones} {app.run_dir}"
         self._drones = chosen(options, verb, self._scope, drones)
-        self._strategy = strategy_of(options, app.options)
-        self._words = [*_words(app), *options.rest]
+        self._strategy = strategy_of(options, app)
+        self._words = [*_words(options, app), *options.rest]
         self._place = Place(app.run_dir, Wheelhouse(), timeout=options.timeout)
 
     @classmethod
@@ -102,10 +103,11 @@ class Release:
         return Change(action, self._drones, self._strategy, self._scope, about)
 
 
-def _words(app: App) -> list[str]:
+def _words(options: argparse.Namespace, app: App) -> list[str]:
     words = app.options.get("start", [])
     if not isinstance(words, list) or not all(isinstance(one, str) for one in words):
-        raise UsageError(f"apps.{app.name}.start is not a list of options")
+        where = f"{options.drones}: apps.{app.name}.start"
+        raise InventoryError(f"{where} is not a list of options")
     return words
 
 

@@ -31,5 +31,5 @@ async def change_app(
     scope = f"{options.drones} {app.run_dir}"
     drones = chosen(options, action.verb, scope, drones_of(app, inventory))
     about = {"app": app.name, "version": "", "run_dir": app.run_dir}
-    strategy = strategy_of(options, app.options)
+    strategy = strategy_of(options, app)
     return await carry_out(options, Change(action, drones, strategy, scope, about))

@@ -41,6 +41,7 @@ class _BreakLock:
     verb = "break-lock"
     run_dir = None  # it is not to be had
     undoable = False
+    makes = False
 
     def __init__(self, app_dir: str) -> None:
         self._app_dir = app_dir

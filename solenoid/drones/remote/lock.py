@@ -70,15 +70,36 @@ def holder(app_dir: str) -> dict[str, Any] | None:
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(file, fcntl.F_GETLK, asked))
         if kind == fcntl.F_UNLCK:
             return None
-        try:
-            found = json.loads(os.pread(file, 1 << 16, 0))
-        except ValueError:
-            found = None  # is just being written
-        # One that was killed has left its own behind, until the next writes.
-        said = found if isinstance(found, dict) and found.get("pid") == pid else {}
+        found = read(file)
+        # The one before has left its own behind, until the next writes.
+        said = found if found.get("pid") == pid else {}
         return {"owner": "?", "since": "?", "what": "?", **said, "pid": pid}
     finally:
         os.close(file)
+
+
+def read(file: int) -> dict[str, Any]:
+    """Return what was written last: nothing while it is just being written."""
+    try:
+        found = json.loads(os.pread(file, 1 << 16, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_busy(app_dir: str) -> bool:
+    """Say whether a solenoid is at work in a run directory: it holds this lock then."""
+    try:
+        file = os.open(os.path.join(app_dir, "lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
 
 
 class Holder:
@@ -91,24 +112,31 @@ class Holder:
         self.what: str = order["what"]
         self.wait: float = order["wait"]
         self.lease: float = order["lease"]
+        self.make: bool = order["make"]
+        # Which run of a deployer's it is for, and what that calls this drone.
+        self.whose = {"run": order["run"], "drone": order["drone"]}
         self.until = now() + self.lease
         self.rest = b""
 
     def run(self) -> int:
         """Wait, hold, release. Returns the process's status."""
+        if not self.make and not os.path.isdir(self.app_dir):
+            say(state="absent")
+            return 1
         file = self.get()
         if file is None:
             return 1
+        last = read(file).get("run")
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        about = {"owner": self.owner, "since": since, "what": self.what}
+        about = {"owner": self.owner, "since": since, "what": self.what, **self.whose}
+        # What is written stays: the next one knows by it who was the last before.
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps({**about, "pid": os.getpid()}).encode(), 0)
         self.log(self.what, "lock taken")
-        say(state="held", **about)
+        say(state="held", resumed=last == self.whose["run"], **about)
         alive = True
         while alive and now() < self.until:
             alive = self.listen(self.until - now())
-        os.ftruncate(file, 0)
         self.log(self.what, "lock given back" if not alive else "lock lease over")
         return 0
 
@@ -121,8 +149,10 @@ class Holder:
             if file is not None:
                 return file
             other = holder(self.app_dir)
-            if other is not None and now() >= patience:
-                say(state="busy", **other)
+            # One who is of our own run would be waited for in vain.
+            twin = other is not None and self.is_twin(other)
+            if other is not None and (twin or now() >= patience):
+                say(state="busy", twin=twin, **other)
                 return None
             if other is not None and other != shown:
                 say(state="waiting", **other)
@@ -131,6 +161,12 @@ class Holder:
             pause = _EVERY if other is not None else 0.01
             if not self.listen(pause) or now() >= self.until:
                 return None
+
+    def is_twin(self, other: Mapping[str, Any]) -> bool:
+        """Say whether our own run has the lock, under another name of this drone."""
+        if other.get("run") != self.whose["run"]:
+            return False
+        return bool(other.get("drone") != self.whose["drone"])
 
     def listen(self, seconds: float) -> bool:
         """Do what the deployer says within so many seconds; False at its end."""
@@ -191,6 +227,9 @@ def main(action: str, order: Mapping[str, Any]) -> int:
     try:
         if action == "break":
             return break_lock(order)
+        if action == "busy":
+            say(busy=is_busy(order["app_dir"]))
+            return 0
         return Holder(order).run()
     except OSError as error:
         say(error=f"{error.filename or order['app_dir']}: {error.strerror}")

@@ -33,7 +33,9 @@ class Scripted:
     release: str | None = "1"
     running: bool = True
     fail_start: str = ""
-    hold: asyncio.Event | None = None  # a start waits for it, once it has begun
+    digest: str = ""  # of the snapshot that was started last
+    boots: int = 0  # how often something was started
+    hold: asyncio.Event | None = None  # a change waits for it, once it has begun
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     returned: asyncio.Event = field(default_factory=asyncio.Event)  # a second time
     app_port: int = 0
@@ -63,9 +65,9 @@ class Scripted:
 
     async def answer(self, words: list[str], read: Callable[[], Any]) -> Answer:
         """Do as a solenoid does, as far as a rollout can see."""
-        if words[0] == "flock":
+        if words[:2] == ["/bin/sh", "-c"] and words[6] == "busy":
             busy = self.hold is not None and not self.hold.is_set()
-            return (1 if busy and self.begun.is_set() else 0), "", ""
+            return 0, json.dumps({"busy": busy and self.begun.is_set()}), ""
         if words[0] != "solenoid":
             self.asked.append(words[0])
             if self.script is not None:
@@ -83,8 +85,12 @@ class Scripted:
                 return found
         if verb == "status":
             return self._status()
+        self.begun.set()
+        if self.hold is not None:
+            await self.hold.wait()
         if verb == "start":
-            return await self._start()
+            return self._start(words)
+        self.boots += 1
         if verb == "stop":
             self.running = False
         elif verb == "rollback":
@@ -93,7 +99,7 @@ class Scripted:
             else:
                 self.release = words[2]
             self.running = True
-        return 0, json.dumps({"service": "health/process/start", "metric": 1}), ""
+        return 0, json.dumps(self._event()), ""
 
     def _status(self) -> Answer:
         if self.release is None:
@@ -101,12 +107,14 @@ class Scripted:
             return 25, json.dumps(said), ""
         failed = {"failed": "9", "why": "no port"} if self._tried else {}
         said = {"release": self.release, "running": self.running, **failed}
+        said |= {"sha256": self.digest, "start": self._event()}
         return (0 if self.running else 1), json.dumps(said), ""
 
-    async def _start(self) -> Answer:
-        self.begun.set()
-        if self.hold is not None:
-            await self.hold.wait()
+    def _event(self) -> dict[str, object]:
+        meta = {"port": self.app_port, "boot": self.boots}
+        return {"service": "health/process/start", "metric": 1, "meta": meta}
+
+    def _start(self, words: list[str]) -> Answer:
         if self.fail_start:
             self._tried = True
             said = {
@@ -121,12 +129,10 @@ class Scripted:
             return 22, json.dumps(said), "error: start\n"
         self._made += 1
         self.release, self.running = str(self._made), True
-        event = {
-            "service": "health/process/start",
-            "metric": 1,
-            "meta": {"port": self.app_port},
-        }
-        return 0, json.dumps(event), "info: started\n"
+        self.boots += 1
+        if "--sha256" in words:
+            self.digest = words[words.index("--sha256") + 1]
+        return 0, json.dumps(self._event()), "info: started\n"
 
 
 class _Server(asyncssh.SSHServer):

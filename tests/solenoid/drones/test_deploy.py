@@ -359,11 +359,39 @@ def test_settings_of_the_inventory(operator: Operator) -> None:
     assert operator.versions() == dict.fromkeys(NAMES)
     found = operator.deploy("--batch", "100%", status=30)
     assert [found[name]["state"] for name in NAMES] == ["done", "failed", "done"]
-    operator.write("batches = 1")
-    ended = operator.run("deploy", str(operator.app))
-    assert ended.returncode == 2
-    assert "apps.shop.batches is not one of batch, canary" in ended.stderr
+    known = (
+        "name, user, version, storage, run_dir, env_file, probe, drones, canary, batch,"
+        " pause, max_fail, start"
+    )
+    for line, why in (
+        ("batches = 1", f"apps.shop.batches is not one of {known}"),
+        ('batch = "many"', "apps.shop.batch: 'many' is neither a number nor"),
+        ("canary = -1", "apps.shop.canary: canary is a number of drones, 0 or more"),
+        ('pause = "soon"', "apps.shop.pause: no time such as 90s"),
+        ('start = "fast"', "apps.shop.start is not a list of options"),
+    ):
+        operator.write(line)
+        ended = operator.run("deploy", str(operator.app))
+        assert ended.returncode == 33, ended.stderr
+        assert why in ended.stderr
     operator.write()
+
+
+def test_no_such_app(operator: Operator) -> None:
+    """A command that finds no app makes nothing, not even solenoid, on a drone."""
+    words = ("-a", "shop", "--run-dir", str(operator.place / "{drone}" / "typo"))
+    before = {path: [*path.iterdir()] for path in (operator.place, operator.bases)}
+    bases = {base: [*base.iterdir()] for base in operator.bases.iterdir()}
+    for verb, status in (("rollback", 31), ("restart", 31), ("stop", 0)):
+        found = operator.results(verb, *words, status=status)
+        for name in NAMES:
+            why = f"there is no app in {operator.place / name / 'typo'}"
+            assert found[name]["error"] == why
+            assert found[name]["changed"] is False
+    ended = operator.run("break-lock", *words)
+    assert ended.returncode == 0
+    assert {path: [*path.iterdir()] for path in before} == before
+    assert {base: [*base.iterdir()] for base in bases} == bases
 
 
 def test_example(operator: Operator) -> None:

@@ -228,3 +228,25 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     binary.write_bytes(b"\xff")
     with pytest.raises(drones.InventoryError, match="is not TOML"):
         drones.load(str(binary))
+
+
+def test_a_file_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What looks like the name of a file is taken for no host, unless so written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(drones.InventoryError) as e:
+        drones.load("drones.tml")
+    assert str(e.value) == (
+        "no such file: drones.tml; for a host of that name write drones.tml:22"
+    )
+    (tmp_path / "drones.toml").write_text('[drones]\nweb = "web.example"\n')
+    with pytest.raises(drones.InventoryError, match=r"\(there is drones.toml\)"):
+        drones.load("drones.tml")
+    (tmp_path / "fleet.conf").write_text('[drones]\ndb = "db.example"\n')
+    assert drones.load("fleet.conf").drones[0].name == "db"
+    for host in ("drones.tml:22", "me@drones.tml", "drones.tml,web", "web.example.com"):
+        assert (
+            drones.load(host).drones[0].host
+            == host.rpartition("@")[2].partition(":")[0].partition(",")[0]
+        )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from solenoid import drones
+from solenoid import AbsentError, drones
 from solenoid.drones.remote import audit
 from solenoid.drones.remote import lock as remote_lock
 from tests.conftest import PATIENCE, ROOT
@@ -230,6 +230,68 @@ def test_lock(fleet: Fleet) -> None:
     assert line["release"] == "1.2.0"
     assert line["app_dir"] == app
     assert line["from"] == "127.0.0.1"
+
+
+def test_one_machine_by_two_names(fleet: Fleet) -> None:
+    """Our own run has the lock already, by another name: that is said, at once."""
+    server = fleet.add("web")
+    app = str(server.home / "shop")
+
+    async def main() -> None:
+        again = replace(server.drone, name="web-again")
+        async with (
+            drones.Ssh() as ssh,
+            ssh.session(server.drone) as one,
+            ssh.session(again) as other,
+            drones.lock(one, app, "deploy"),
+        ):
+            with pytest.raises(drones.LockedError, match="same machine as web,") as e:
+                async with drones.lock(other, app, "deploy", wait=3600):
+                    raise AssertionError("both are in")
+            assert e.value.holder is not None
+            assert e.value.holder.drone == "web"
+
+    asyncio.run(main())
+
+
+def test_nothing_to_lock(fleet: Fleet) -> None:
+    """Who does not want a folder made gets none, nor a line in the audit log."""
+    server = fleet.add("web")
+    app = server.home / "run" / "shop"
+
+    async def main() -> None:
+        async with drones.Ssh() as ssh, ssh.session(server.drone) as session:
+            with pytest.raises(AbsentError):
+                async with drones.lock(session, str(app), "stop", make=False):
+                    raise AssertionError("in nothing")
+            assert [*server.home.iterdir()] == []
+            app.mkdir(parents=True)
+            async with drones.lock(session, str(app), "stop", make=False):
+                pass
+
+    asyncio.run(main())
+
+
+def test_who_was_before(fleet: Fleet) -> None:
+    """A lock knows whether another has had it since its own run had it last."""
+    server = fleet.add("web")
+    app = str(server.home / "shop")
+
+    async def main() -> None:
+        async with two(server) as (one, _), drones.Ssh() as ssh:
+            async with drones.lock(one, app, "first") as lock:
+                assert not lock.resumed
+            async with drones.lock(one, app, "again") as lock:
+                assert lock.resumed
+            async with (
+                ssh.session(server.drone) as other,
+                drones.lock(other, app, "another") as lock,
+            ):
+                assert not lock.resumed
+            async with drones.lock(one, app, "once more") as lock:
+                assert not lock.resumed
+
+    asyncio.run(main())
 
 
 def test_break_lock(fleet: Fleet) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from solenoid.drones import _visit
 from solenoid.drones._actions import Command, Restart, Rollback, Stop
 from solenoid.drones._connect import Reached
 from solenoid.drones._hooks import Hooked
@@ -382,6 +383,112 @@ def test_cut_in_the_middle_of_a_start(tmp_path: Path) -> None:
     wait(main())
 
 
+@pytest.mark.parametrize("verb", ["stop", "restart", "rollback", "rollback 2"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_cut_in_the_middle_of(verb: str, fails: bool, tmp_path: Path) -> None:
+    """Whatever was going on when the connection broke, its end is known."""
+    name, _, to = verb.partition(" ")
+
+    async def main() -> None:
+        async with field(tmp_path, "web1") as web:
+            drone = web["web1"]
+            await all_of(web.run(start()))
+            if to:
+                drone.release = "3"
+            begun = drone.release
+
+            async def script(
+                words: list[str], said: str
+            ) -> tuple[int, str, str] | None:
+                if fails and words[1] == name:
+                    drone.begun.set()
+                    assert drone.hold is not None
+                    await drone.hold.wait()
+                    return 1, "", ""
+                return None
+
+            drone.hold, drone.script = asyncio.Event(), script
+            drone.begun.clear()
+            drone.returned.clear()
+            actions: dict[str, Action] = {}
+            actions |= {"stop": Stop(PLACE), "restart": Restart(PLACE)}
+            run = web.run(actions.get(name, Rollback(PLACE, to or None)))
+
+            async def cut() -> None:
+                await drone.begun.wait()
+                drone.cut()
+                await drone.returned.wait()
+                assert drone.hold is not None
+                drone.hold.set()
+
+            cutting = asyncio.create_task(cut())
+            await all_of(run)
+            await cutting
+            found = run.results["web1"]
+            assert drone.verbs(name) == [name]
+            assert found.state == ("failed" if fails else "done"), found
+            assert found.release == (drone.release if drone.running else None)
+            if fails:
+                assert found.error.endswith(f"; {begun} runs")
+            else:
+                assert drone.running == (name != "stop")
+                assert begun == {"stop": "2", "restart": "2"}.get(name, found.before)
+
+    wait(main())
+
+
+def test_another_one_in_a_cut(tmp_path: Path) -> None:
+    """What another deployer has started meanwhile is not taken for ours."""
+
+    async def main() -> None:
+        async with field(tmp_path, "web1") as web:
+            drone = web["web1"]
+            run = web.run(start())
+
+            async def script(
+                words: list[str], said: str
+            ) -> tuple[int, str, str] | None:
+                if words[1] == "start":
+                    drone.release, drone.digest, drone.boots = "7", "cd" * 32, 1
+                    drone.cut()
+                return None if words[1] == "status" else (1, "", "")
+
+            drone.script = script
+            await all_of(run)
+            found = run.results["web1"]
+            assert (found.state, found.release) == ("failed", "7")
+            assert found.error.endswith("; 7 runs")
+
+    wait(main())
+
+
+def test_cut_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drone that cannot be reached again is unclear, and that is said."""
+    monkeypatch.setattr(_visit, "PATIENCE", 3.0)
+
+    async def main() -> None:
+        async with field(tmp_path, "web1") as web:
+            drone = web["web1"]
+            drone.hold = asyncio.Event()
+            run = web.run(Stop(PLACE))
+
+            async def cut() -> None:
+                await drone.begun.wait()
+                assert drone.server is not None
+                drone.server.close()
+                drone.cut()
+
+            cutting = asyncio.create_task(cut())
+            await all_of(run)
+            await cutting
+            found = run.results["web1"]
+            assert found.state == "unclear"
+            assert "; what has become of it cannot be found out: cannot" in found.error
+            drone.hold.set()
+
+    wait(main())
+
+
 def test_the_way_back_survives_a_cut(tmp_path: Path) -> None:
     """Who was changed goes back, though its connection broke while it waited."""
 
@@ -423,7 +530,10 @@ def test_a_drone_that_cannot_go_back_is_unclear(tmp_path: Path) -> None:
             run = web.run(start(), Strategy(batch=1))
             await all_of(run)
             assert states(run) == {"web1": "unclear", "web2": "failed"}
-            assert run.results["web1"].error == "cannot be taken back: disk full"
+            assert (
+                run.results["web1"].error
+                == "cannot be taken back: disk full; 2 runs now"
+            )
 
     wait(main())
 
