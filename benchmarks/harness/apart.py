@@ -13,7 +13,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from .cache import UnavailableError
 
@@ -73,13 +72,15 @@ class Switch:
 def namespace(words: Sequence[str]) -> Iterator[int]:
     """Run a command in a new network namespace; yields its pid."""
     try:
-        child = subprocess.Popen([*WITH_US, "unshare", "--net", *words])
+        child = subprocess.Popen(
+            [*WITH_US, "unshare", "--net", *words], stderr=subprocess.DEVNULL
+        )
     except FileNotFoundError as error:
         raise UnavailableError(f"{error.filename} is missing") from None
     try:
-        ours, deadline = Path("/proc/self/ns/net").stat(), time.monotonic() + PATIENCE
+        ours, deadline = network_of("self"), time.monotonic() + PATIENCE
         # In a moment it has become the command, in its own network.
-        while os.path.samestat(Path(f"/proc/{child.pid}/ns/net").stat(), ours):
+        while network_of(child.pid) in (None, ours):
             if child.poll() is not None or time.monotonic() > deadline:
                 raise UnavailableError("unshare --net is not allowed")
             time.sleep(0.005)
@@ -87,6 +88,14 @@ def namespace(words: Sequence[str]) -> Iterator[int]:
     finally:
         child.terminate()
         child.wait()
+
+
+def network_of(pid: int | str) -> str | None:
+    """Return what names a process's network namespace; None if it has ended."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
 
 
 def ip(within: Sequence[str], *lines: str) -> None:
