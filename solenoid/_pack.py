@@ -9,8 +9,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -30,7 +33,7 @@ _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 # npm's own date, from which everything in its archives is.
 _DATE = 499162500
 # How long npm may take to list the largest folder on the slowest machine.
-_PATIENCE = 300.0
+_PATIENCE, _LOOK_AGAIN = 300.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def _pack(
     progress: Progress | None,
     stop: threading.Event,
 ) -> Packed:
-    about = _listed(folder)
+    about = _listed(folder, stop)
     if to.is_dir():
         # As npm: @shop/server 1.0.0 is shop-server-1.0.0.tgz.
         plain = str(about["name"]).removeprefix("@").replace("/", "-")
@@ -137,7 +140,7 @@ def _all_of(folder: Path, below: str) -> Iterator[str]:
             yield os.path.relpath(os.path.join(at, name), folder)
 
 
-def _listed(folder: Path) -> dict[str, Any]:
+def _listed(folder: Path, stop: threading.Event) -> dict[str, Any]:
     """Ask npm what it would pack."""
     npm = shutil.which("npm")
     if npm is None:
@@ -147,27 +150,46 @@ def _listed(folder: Path) -> dict[str, Any]:
     words = [npm, "pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"]
     # To look at a folder takes no network, which npm would ask for its own news.
     quiet = {"npm_config_offline": "true", "npm_config_update_notifier": "false"}
+    status, out, err = _run(folder, words, {**os.environ, **quiet}, stop)
     try:
-        ended = subprocess.run(
-            words,
-            cwd=folder,
-            env={**os.environ, **quiet},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        why = f"npm pack has said nothing for {_PATIENCE:g} s"
-        raise PackError(f"cannot pack {folder}: {why}", blame="system") from None
-    try:
-        found = json.loads(ended.stdout)
+        found = json.loads(out)
         # A list until npm 11, an object by the package's name since.
         first = found[0] if isinstance(found, list) else next(iter(found.values()))
-        if ended.returncode == 0 and {"files", "name", "version"} <= set(first):
+        if status == 0 and {"files", "name", "version"} <= set(first):
             return dict(first)
     except (ValueError, TypeError, LookupError, AttributeError, StopIteration):
         pass
-    said = next(iter(ended.stderr.strip().splitlines()), f"status {ended.returncode}")
+    said = next(iter(err.strip().splitlines()), f"status {status}")
     raise PackError(f"cannot pack {folder}: npm pack: {said}")
+
+
+def _run(
+    folder: Path, words: list[str], environ: dict[str, str], stop: threading.Event
+) -> tuple[int, str, str]:
+    """Run npm to its end; it and what it starts end with us, or when time is up."""
+    deadline = time.monotonic() + _PATIENCE
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as child:
+        try:
+            while True:
+                with suppress(subprocess.TimeoutExpired):
+                    out, err = child.communicate(timeout=_LOOK_AGAIN)
+                    return child.returncode, out, err
+                if stop.is_set():
+                    raise PackError("cancelled")
+                if time.monotonic() > deadline:
+                    why = f"npm pack did not end in {_PATIENCE:g} s"
+                    raise PackError(f"cannot pack {folder}: {why}", blame="system")
+        except BaseException:
+            # Its children may hold the pipes, though npm itself has ended.
+            os.killpg(child.pid, signal.SIGKILL)
+            raise

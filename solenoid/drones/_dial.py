@@ -49,7 +49,15 @@ class Dialler:
         `via` are jump hosts, instead of those that the configuration has; `jump` is
         what the drone is called as one itself.
         """
-        options = await read_options(drone, self._ssh.config)
+        try:
+            # A `Match exec` in it, or a name server, may take for ever.
+            async with asyncio.timeout(self._ssh.connect_timeout):
+                options = await read_options(drone, self._ssh.config)
+        except TimeoutError:
+            within = f"within {self._ssh.connect_timeout:g} s"
+            raise SessionError(
+                drone, "timeout", f"the SSH configuration cannot be read {within}"
+            ) from None
         tunnel = await self._tunnel(drone, options, via, jump)
         for pause in (*_PAUSES, None):
             try:

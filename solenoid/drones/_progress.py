@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from solenoid.drones._result import Result, Step
 
 _REDRAW = 0.2
+# Without a line for so long, plain progress says what it waits for.
+SILENCE = 30.0
 _BAR = 24
 
 
@@ -62,6 +64,9 @@ class Lines:
     def __init__(self, out: TextIO, total: int) -> None:
         self._out, self._total = out, total
         self._known: set[str] = set()
+        self._steps: dict[str, Step] = {}
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(SILENCE, self._waits)
 
     def batch(self, number: int, of: int, names: tuple[str, ...]) -> None:
         """Say who is next, unless it is everybody."""
@@ -69,19 +74,31 @@ class Lines:
             self.say(f"batch {number} of {of}: {listed(names)}")
 
     def step(self, step: Step) -> None:
-        """Say nothing: what counts is what becomes of a drone."""
+        """Say nothing yet: what counts is what becomes of a drone."""
+        self._steps[step.drone] = step
 
     def result(self, result: Result) -> None:
         """Say what became of a drone."""
+        self._steps.pop(result.drone, None)
         self._known.add(result.drone)
         self.say(result_line(result, len(self._known), self._total))
 
     def say(self, text: str) -> None:
         """Write a line."""
         put(self._out, f"{text}\n")
+        self._timer.cancel()
+        self._timer = self._loop.call_later(SILENCE, self._waits)
 
     def close(self) -> None:
-        """Do nothing."""
+        """Say no more."""
+        self._timer.cancel()
+
+    def _waits(self) -> None:
+        steps = self._steps.values()
+        shown = [
+            f"{step.drone} ({f'{step.step} {step.detail}'.rstrip()})" for step in steps
+        ]
+        self.say(f"waiting for {listed(shown)}" if shown else "waiting")
 
 
 class Live:

@@ -10,7 +10,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from solenoid._errors import DigestError, FetchError
+from solenoid._errors import DigestError, FetchError, StorageError
 from solenoid._retry import retrying
 from solenoid.drones._errors import SessionError
 from solenoid.storage import open_storage, redacted, scheme_of
@@ -73,8 +73,15 @@ class Stored:
     ) -> Stored:
         """Look whether it is there, and what digest the storage knows of it.
 
-        Raises FetchError before any drone is asked for what there is not.
+        Raises FetchError before any drone is asked for what there is not, StorageError
+        for what drones cannot have.
         """
+        if not for_drones(url, options):
+            raise StorageError(
+                f"drones cannot fetch {redacted(url)}: it takes credentials, which stay"
+                " here; fetch it and send it as a file, or store it in s3:",
+                blame="user",
+            )
         storage = open_storage(url, options)
 
         async def look() -> str | None:
@@ -144,6 +151,14 @@ class Sent:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def for_drones(url: str, options: Mapping[str, object] | None) -> bool:
+    """Say whether a drone can fetch it by a URL that is signed, or public."""
+    scheme = scheme_of(url)
+    if scheme in ("http", "https"):
+        return not (options or {}).get("headers")
+    return scheme == "s3"
 
 
 async def signed(url: str, options: Mapping[str, object] | None) -> str:

@@ -5,18 +5,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
 import solenoid
-from tests.conftest import ROOT
+from solenoid import _pack
+from tests.conftest import PATIENCE, ROOT
 
 
 @pytest.fixture
@@ -154,3 +157,63 @@ def test_no_package(tmp_path: Path) -> None:
     with pytest.raises(solenoid.PackError, match="npm pack: "):
         asyncio.run(solenoid.pack(tmp_path, tmp_path / "a.tgz"))
     assert os.listdir(tmp_path) == ["package.json"]
+
+
+HANGS = """#!/bin/sh
+echo $$ > started
+sleep 1000 & wait
+"""
+
+
+@pytest.fixture
+def hanging(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have an npm that never ends, nor do its children; return its pid file."""
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text(HANGS)
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}:{os.environ['PATH']}")
+    return folder / "started"
+
+
+def wait_for(path: Path) -> None:
+    """Wait until a file has something in it."""
+    while not (path.exists() and path.read_text()):
+        time.sleep(0.01)
+
+
+def in_group(pid: int) -> list[int]:
+    """Return who is in a process group."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                words = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(words[2]) == pid and words[0] != "Z":
+                    found.append(int(entry.name))
+    return found
+
+
+def test_npm_that_hangs(
+    folder: Path, tmp_path: Path, hanging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up with all that it has started, and that is said."""
+    monkeypatch.setattr(_pack, "_PATIENCE", 1.0)
+    with pytest.raises(solenoid.PackError, match="npm pack did not end in 1 s"):
+        asyncio.run(solenoid.pack(folder, tmp_path / "a.tgz"))
+    assert not in_group(int(hanging.read_text()))
+    assert not (tmp_path / "a.tgz").exists()
+
+
+def test_cancelled_while_npm_hangs(folder: Path, tmp_path: Path, hanging: Path) -> None:
+    """Whoever has had enough need not wait for it."""
+
+    async def main() -> None:
+        packing = asyncio.create_task(solenoid.pack(folder, tmp_path / "a.tgz"))
+        await asyncio.to_thread(wait_for, hanging)
+        packing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await packing
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    assert not in_group(int(hanging.read_text()))

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING
 from solenoid._config import Config, Source, read_config
 from solenoid._environ import parse_environ
 from solenoid._errors import EnvironError
+from solenoid._fetch import fetch
 from solenoid.drones._errors import InventoryError
 from solenoid.drones._place import Place
+from solenoid.drones._snapshot import Sent, Stored, for_drones
 from solenoid.drones._start import Start
 from solenoid.drones._wheelhouse import Wheelhouse
 from solenoid.drones.commands._app import drones_of
 from solenoid.drones.commands._change import Change, chosen
 from solenoid.drones.commands._options import strategy_of
+from solenoid.storage import redacted
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
+    from solenoid._console import Console
     from solenoid.drones._inventory import App, Drone, Inventory
     from solenoid.drones._snapshot import Snapshot
 
@@ -101,6 +105,24 @@ class Release:
         about = {"app": app.name, "version": version or ""}
         about["run_dir"] = self._place.run_dir
         return Change(action, self._drones, self._strategy, self._scope, about)
+
+
+async def stored(
+    url: str,
+    options: Mapping[str, object] | None,
+    sha256: str | None,
+    folder: Path,
+    console: Console,
+) -> Snapshot:
+    """Return a stored snapshot; what drones cannot fetch is brought here first."""
+    if for_drones(url, options):
+        return await Stored.of(url, options, sha256)
+    console.info(f"drones cannot fetch {redacted(url)} themselves: it is sent to them")
+    to = folder / "snapshot.tgz"
+    fetched = await fetch(
+        url, to, sha256=sha256, options=options, progress=console.progress("fetch")
+    )
+    return Sent(to, fetched.sha256)
 
 
 def _words(options: argparse.Namespace, app: App) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from solenoid._errors import PackageError, UsageError
 from solenoid._pack import pack
 from solenoid._push import push
-from solenoid.drones._snapshot import Sent, Stored
+from solenoid.drones._snapshot import Sent, Stored, for_drones
 from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
 from solenoid.drones.commands._options import (
@@ -24,7 +24,8 @@ from solenoid.drones.commands._options import (
     inventory_of,
 )
 from solenoid.drones.commands._release import Release, add_release
-from solenoid.storage import scheme_of
+from solenoid.drones.commands._waiting import saying
+from solenoid.storage import redacted
 
 if TYPE_CHECKING:
     import argparse
@@ -44,7 +45,8 @@ examples:
 
 The app is the one of the inventory that has the package's name. With a storage, in the
 inventory or in ~/.solenoidconf, the snapshot is stored as USER-NAME-VERSION.tgz and the
-drones get a signed URL; without one it goes over the connections. Words after -- are
+drones get a signed URL; without one, or where none can be signed, it goes over the
+connections. Words after -- are
 for `solenoid start` on each drone; the rest is as with `solenoid start --drones`.
 
 exit status: 0 all drones, 30 some, 31 none, 32 on some drone it is not known what runs;
@@ -82,7 +84,8 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     release = await Release.of(options, "deploy", app, inventory)
     with tempfile.TemporaryDirectory(prefix="solenoid-") as made:
         to = Path(made) / "snapshot.tgz"
-        packed = await pack(folder, to, modules=options.modules)
+        async with saying(console, f"packing {folder}"):
+            packed = await pack(folder, to, modules=options.modules)
         version = options.app_version or packed.version
         size = f"{packed.files} files, {packed.size / 1e6:.1f} MB"
         console.info(f"packed {packed.name} {version}: {size}")
@@ -99,13 +102,12 @@ async def _offered(
     if not app.user:
         raise UsageError("to store it, it needs an owner: -u USER")
     url = source.snapshot(app.user, app.name, version)
-    await push(path, url, options=source.options)
-    if scheme_of(url) == "file":  # what is a folder here is none there
-        console.info(f"stored {url}")
-        return Sent(path, sha256)
-    snapshot = Stored(url, sha256=sha256, options=source.options)
-    console.info(f"stored {snapshot.about}")
-    return snapshot
+    async with saying(console, f"storing {redacted(url)}"):
+        await push(path, url, options=source.options)
+    console.info(f"stored {redacted(url)}")
+    if for_drones(url, source.options):
+        return Stored(url, sha256=sha256, options=source.options)
+    return Sent(path, sha256)  # what is a folder here, or takes our credentials
 
 
 def _name(folder: Path) -> str:

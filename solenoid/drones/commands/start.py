@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
-from solenoid.drones._snapshot import Sent, Stored
+from solenoid.drones._snapshot import Sent
 from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
 from solenoid.drones.commands._options import (
@@ -18,7 +20,7 @@ from solenoid.drones.commands._options import (
     add_rollout,
     inventory_of,
 )
-from solenoid.drones.commands._release import Release, add_release
+from solenoid.drones.commands._release import Release, add_release, stored
 from solenoid.storage import scheme_of
 from solenoid.storage.file import path_of
 
@@ -41,8 +43,9 @@ examples:
   solenoid start --drones web1 -a shop --from ./shop.tgz -- --restrict strict
 
 The drones get a URL that is signed for an hour, and the digest; a file of yours goes
-over the connection. Words after -- are for `solenoid start` on each drone. Ctrl-C lets
-no other drone begin, and those in the middle go on to their end.
+over the connection, and so does what is in a storage that signs no URLs. Words after
+-- are for `solenoid start` on each drone. Ctrl-C lets no other drone begin, and those
+in the middle go on to their end.
 
 exit status: 0 all drones, 30 some, 31 none, 32 on some drone it is not known what runs;
 130 left by a second Ctrl-C; see docs/exit-codes.md.
@@ -76,12 +79,17 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     app = app_of(options, inventory)
     version = options.app_version or app.version
     release = await Release.of(options, "start", app, inventory)
-    snapshot = await _snapshot(options, release, version)
-    return await carry_out(options, release.change(version, snapshot))
+    with tempfile.TemporaryDirectory(prefix="solenoid-") as made:
+        snapshot = await _snapshot(options, release, version, Path(made), console)
+        return await carry_out(options, release.change(version, snapshot))
 
 
 async def _snapshot(
-    options: argparse.Namespace, release: Release, version: str | None
+    options: argparse.Namespace,
+    release: Release,
+    version: str | None,
+    folder: Path,
+    console: Console,
 ) -> Snapshot:
     if options.url is not None and scheme_of(options.url) == "file":
         path = path_of(options.url)
@@ -90,7 +98,7 @@ async def _snapshot(
         return await Sent.of(path, options.sha256)
     if options.url is not None:
         known = release.options_for(options.url)
-        return await Stored.of(options.url, known, options.sha256)
+        return await stored(options.url, known, options.sha256, folder, console)
     app, source = release.app, release.storage
     if not (app.user and app.name and version):
         raise UsageError("which release? -u USER -a NAME -v VERSION, or --from URL")
@@ -101,4 +109,4 @@ async def _snapshot(
     url = source.snapshot(app.user, app.name, version)
     if scheme_of(url) == "file":  # what is a folder here is none there
         return await Sent.of(path_of(url), options.sha256)
-    return await Stored.of(url, source.options, options.sha256)
+    return await stored(url, source.options, options.sha256, folder, console)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import solenoid
+from solenoid import drones
 from tests.conftest import PATIENCE, ROOT
 from tests.proxy import Proxy
 from tests.solenoid.conftest import BUCKET
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.solenoid.drones.operator import Operator
-    from tests.solenoid.servers import S3Server
+    from tests.solenoid.servers import S3Server, WebServer
 
 NAMES = ("web1", "web2", "web3")
 ALL_ONE, ALL_TWO = dict.fromkeys(NAMES, "1.0.0"), dict.fromkeys(NAMES, "2.0.0")
@@ -85,6 +88,26 @@ def test_from_a_storage(operator: Operator, rclone: S3Server) -> None:
                 assert b"X-Amz-Signature" not in data, path
                 if not path.name.startswith("environ."):
                     assert b"very-secret" not in data, path
+
+
+def test_from_a_storage_that_signs_nothing(operator: Operator, web: WebServer) -> None:
+    """What takes our own headers is asked for by us alone, and sent to the drones."""
+    storage = {"url": f"{web.url}/apps", "headers": {"X-Token": "very-secret"}}
+    config = operator.folder / "operator" / ".solenoidconf"
+    config.write_text(json.dumps({"storage": storage}))
+    operator.deploy()
+    assert operator.versions() == ALL_ONE
+    assert "/apps/alice-shop-1.0.0.tgz" in web.objects
+    operator.results("stop", "-a", "shop")
+    ended = operator.run("start", "-a", "shop", "-v", "1.0.0")
+    assert ended.returncode == 0, ended.stderr
+    assert "alice-shop-1.0.0.tgz themselves: it is sent to them" in ended.stderr
+    assert operator.versions() == ALL_ONE
+    assert {headers.get("x-token") for _, _, headers in web.requests} == {"very-secret"}
+    with pytest.raises(solenoid.SolenoidError, match="takes credentials, which stay"):
+        asyncio.run(
+            drones.Stored.of(f"{web.url}/apps/a.tgz", {"headers": {"X-Token": "t"}})
+        )
 
 
 def test_one_dead_one_refuses(operator: Operator) -> None:
