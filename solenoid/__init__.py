@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from solenoid._app import App
     from solenoid._clean import clean
     from solenoid._config import Config, Instrument, Source, read_config
-    from solenoid._confine import Policy
     from solenoid._engines import Engine, EngineSource, find_engines
     from solenoid._environ import app_environ, parse_env_file, parse_environ, parse_json
     from solenoid._errors import (
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from solenoid._launch import Launch
     from solenoid._pack import Packed, pack
     from solenoid._package import Package, Start, read_package
+    from solenoid._policy import Policy
     from solenoid._push import Pushed, push
     from solenoid._record import Record
     from solenoid._release import activate, current
@@ -182,7 +182,7 @@ _HOMES = {
     "Package": "_package",
     "PackageError": "_errors",
     "Packed": "_pack",
-    "Policy": "_confine",
+    "Policy": "_policy",
     "PushError": "_errors",
     "Pushed": "_push",
     "Record": "_record",

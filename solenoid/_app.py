@@ -12,7 +12,7 @@ from solenoid._restrict import SHARED_USER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from solenoid._confine import Level
+    from solenoid._policy import Level
     from solenoid._unpack import Limits
 
 # Which of two releases comes first: the start of the one, or the end of the other.

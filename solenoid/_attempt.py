@@ -186,7 +186,8 @@ def look_ahead(release: Path, how: Launch, told: Report) -> bool:
         )
     told.warn(
         f"user {user.name} may not read {wall}, where forza or its Python is: keeper"
-        " and monitor get CAP_DAC_READ_SEARCH for that, the app does not"
+        " and monitor get CAP_DAC_READ_SEARCH for that, the app does not; installed"
+        " where everybody may read, as in /opt, it would take none"
     )
     if unreachable(user, [forza]):
         told.warn("nor can the app load forza's bind hook: no port is moved for it")

@@ -18,36 +18,16 @@ import json
 import os
 import resource
 import sys
-from dataclasses import asdict, dataclass
-from typing import Literal, NoReturn
+from typing import NoReturn
 
 from solenoid import _landlock
+from solenoid._policy import Policy
 from solenoid._privilege import DAC_READ_SEARCH
 
 # Files in the folder of ENVIRON: the first has the path of the state file of the keeper
 # whose end the app is to wait for; it becomes the second once that is done.
 AFTER, WAITING = "after", "waiting"
 
-Level = Literal["strict", "default", "off"]
-LEVELS: tuple[Level, ...] = ("strict", "default", "off")
-
-_SYSTEM = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc"),
-    # node counts CPUs and memory there; what other processes keep is closed by ptrace's
-    # rules, which Landlock sharpens.
-    *("/proc", "/sys/devices/system", "/sys/fs/cgroup", "/sys/kernel/mm"),
-    *("/run/systemd/resolve", "/run/resolvconf", "/dev/random", "/dev/urandom"),
-)
-# All of /etc that a program needs to find a host, a user and a certificate.
-_NEEDED = tuple(
-    f"/etc/{name}"
-    for name in (
-        *("alternatives", "ca-certificates", "ca-certificates.conf", "gai.conf"),
-        *("group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf", "ld.so.conf.d"),
-        *("localtime", "mime.types", "nsswitch.conf", "passwd", "pki", "protocols"),
-        *("resolv.conf", "services", "ssl", "timezone"),
-    )
-)
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/tty")
 
 _CAPBSET_DROP, _NO_NEW_PRIVS, _CAP_AMBIENT = 24, 38, 47
@@ -60,57 +40,6 @@ _FROM_THE_MONITOR = (
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What an app may do.
-
-    It may read, and execute, the system's programs and libraries and `read`; write
-    `write` and what is below; listen at the TCP ports `bind` and connect to `connect`
-    (None: to all); and have so many `descriptors` and `processes` (of its user, with
-    all other apps of that user; None: as many as we).
-
-    `default` does what the kernel can, `strict` all of it or nothing, with less of
-    /etc and no abstract unix sockets of others; `off` nothing but to close descriptors.
-    """
-
-    level: Level = "default"
-    read: tuple[str, ...] = ()
-    write: tuple[str, ...] = ()
-    bind: tuple[int, ...] | None = None
-    connect: tuple[int, ...] | None = None
-    descriptors: int = 16384
-    processes: int | None = None
-
-    def words(self, environ: str = "-") -> list[str]:
-        """Return the words to put in front of an app's own.
-
-        `environ` is a file with the app's environment: {"environ": {NAME: VALUE}}.
-        """
-        policy = json.dumps(asdict(self), separators=(",", ":"))
-        return [sys.executable, "-I", "-m", "solenoid._confine", policy, environ]
-
-    @property
-    def readable(self) -> tuple[str, ...]:
-        """Return all that may be read but not written."""
-        if self.level != "strict":
-            return (*_SYSTEM, *self.read)
-        return (*(path for path in _SYSTEM if path != "/etc"), *_NEEDED, *self.read)
-
-    @property
-    def lacking(self) -> list[str]:
-        """Return what this kernel cannot do of it."""
-        known = _landlock.version()
-        if not known:
-            return ["Landlock"]
-        lacks = []
-        if known < _landlock.SCOPES_SINCE:
-            lacks.append("scopes for signals and abstract unix sockets")
-        limited = self.bind is not None or self.connect is not None
-        if limited and known < _landlock.NETWORK_SINCE:
-            lacks.append("rules for TCP ports")
-        return lacks
 
 
 def confine(policy: Policy) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BAR = 24
 _REDRAW = 0.1
+_SPINNER = "|/-\\"
 _LOG_MOST = 1 << 20
 _OUTPUT_MOST = 8192
 # Whose fault these are goes without saying.
@@ -99,15 +100,40 @@ class Console:
             if now - self._drawn < _REDRAW and done != total:
                 return
             self._drawn = now
-            text = f"{done / 1e6:.1f} MB"
+            text = size_of(done)
             if total:
                 filled = _BAR * min(done, total) // total
-                text = f"[{'=' * filled:{_BAR}}] {text} of {total / 1e6:.1f} MB"
-            self._is_drawn = done != total
-            end = "" if self._is_drawn else "\n"
-            print(f"\r\033[K{what} {text}", end=end, file=sys.stderr, flush=True)  # noqa: T201
+                text = f"[{'=' * filled:{_BAR}}] {text} of {size_of(total)}"
+            self._draw(f"{what} {text}", last=done == total)
 
         return draw
+
+    def activity(self, what: str) -> Callable[[str], None] | None:
+        """Return what shows on a terminal how long a step has taken, and its last line.
+
+        For those that cannot say how much is left. None if there is no terminal.
+        """
+        if not self._bar:
+            return None
+        begun = time.monotonic()
+
+        def draw(line: str) -> None:
+            seconds = time.monotonic() - begun
+            turn = _SPINNER[int(seconds / _REDRAW) % len(_SPINNER)]
+            text = f"{turn} {what} {seconds:.0f} s  {line}"
+            # A program's own codes could do anything to the terminal.
+            self._draw("".join(c for c in text if c.isprintable()))
+
+        return draw
+
+    def _draw(self, text: str, *, last: bool = False) -> None:
+        self._is_drawn = not last
+        end = "\n" if last else ""
+        with suppress(OSError):
+            # Of what goes on in a second row only that one would be wiped.
+            width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            shown = text[: width - 1]
+            print(f"\r\033[K{shown}", end=end, file=sys.stderr, flush=True)  # noqa: T201
 
     def log_to(self, path: str | os.PathLike[str]) -> None:
         """Append to this file all that is said, also what has been said so far.
@@ -129,6 +155,8 @@ class Console:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             flags |= os.O_NOFOLLOW
             self._log = os.fdopen(os.open(path, flags, 0o640), "a")
+        except PermissionError:
+            return  # somebody else's: the command will say so
         except OSError as error:
             self.warn(f"no log file: {path}: {error.strerror}")
             return
@@ -159,3 +187,10 @@ class Console:
             with suppress(OSError):  # a full disk is no reason to stop
                 self._log.write(logged)
                 self._log.flush()
+
+
+def size_of(count: int) -> str:
+    """Return a number of bytes as one reads it."""
+    if count < 1000:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    return f"{count / 1e3:.1f} kB" if count < 999_950 else f"{count / 1e6:.1f} MB"

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,5 +150,5 @@ def _offered(path: Path, store: str) -> dict[Version, str]:
 
 
 def _architecture() -> str:
-    machine = platform.machine()
+    machine = os.uname().machine
     return _ARCHITECTURES.get(machine, machine)

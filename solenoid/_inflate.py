@@ -14,7 +14,9 @@ from solenoid._errors import UnpackError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_READ, _BLOCK = 1 << 16, 1 << 17
+# So little is read that it mostly comes out in one block: what a block has no room
+# for is copied, again and again, which took 3 MB more at the peak.
+_READ, _BLOCK = 1 << 14, 1 << 17
 # So many blocks wait at most: what memory it takes does not depend on the archive.
 _AHEAD = 2
 # A small archive of zeros is no bomb; below this the ratio is nobody's business.

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -18,7 +17,9 @@ from solenoid._thread import in_thread
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    Activity = Callable[[str], None]
 
 _LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
@@ -33,6 +34,9 @@ _SYSTEM_CODES = (
     *("EACCES", "EPERM", "E500", "E502", "E503", "E504", "ERR_SOCKET_TIMEOUT"),
 )
 _TAIL = 8192
+_EVERY = 0.1
+# What it says of each package it fetches: to be shown as it goes, not as a reason.
+_NEWS = "npm http "
 
 
 async def install(
@@ -43,19 +47,23 @@ async def install(
     gid: int | None = None,
     scripts: bool = False,
     time_limit: float = 900.0,
+    activity: Activity | None = None,
 ) -> bool:
     """Run `npm ci --omit=dev` in a package's folder; say whether that was needed.
 
     It is needed if there is a lock file and no `node_modules`. npm is the engine's,
     else the one in our PATH, run by the engine's node. Scripts of dependencies run
     only with `scripts`. With `uid` and `gid` it runs as that user, who then owns the
-    folder and what npm has made. After `time_limit` seconds it is ended.
+    folder and what npm has made. After `time_limit` seconds it is ended. `activity` is
+    told, in another thread and again and again, the last line that npm has said.
 
     Raises InstallError; no `node_modules` is left then, nor when it is cancelled.
     """
     folder, engine = Path(package), Path(engine_bin)
     return await in_thread(
-        lambda stop: _install(folder, engine, uid, gid, scripts, time_limit, stop)
+        lambda stop: _install(
+            folder, engine, uid, gid, scripts, time_limit, activity, stop
+        )
     )
 
 
@@ -66,16 +74,20 @@ def _install(
     gid: int | None,
     scripts: bool,
     time_limit: float,
+    activity: Activity | None,
     stop: threading.Event,
 ) -> bool:
     modules = package / "node_modules"
     if not is_due(package):
         return False
-    import tempfile  # a megabyte, for what is seldom
+    import shutil
+    import tempfile  # these take a megabyte, for what is seldom
 
     words = [*_npm(engine_bin), "ci", "--omit=dev", "--no-audit", "--no-fund"]
     if not scripts:
         words.append("--ignore-scripts")
+    if activity is not None:
+        words.append("--loglevel=http")  # by itself it says nothing until it is done
     try:
         with tempfile.TemporaryDirectory(prefix="solenoid-") as home:
             if uid is not None or gid is not None:
@@ -86,7 +98,8 @@ def _install(
             with tempfile.TemporaryFile() as output:
                 environ = _environ(home, engine_bin)
                 child = _start(words, package, environ, output, uid, gid)
-                code = _wait(child, time.monotonic() + time_limit, stop)
+                deadline = time.monotonic() + time_limit
+                code = _wait(child, deadline, stop, output, activity)
                 if code:
                     raise _failed(code, _tail(output))
     except OSError as error:
@@ -104,6 +117,8 @@ def is_due(package: Path) -> bool:
 
 
 def _npm(engine_bin: Path) -> list[str]:
+    import shutil
+
     node = engine_bin / "node"
     if not node.is_file():
         raise InstallError(f"no node in {engine_bin}")
@@ -155,13 +170,19 @@ def _start(
 
 
 def _wait(
-    child: subprocess.Popen[bytes], deadline: float, stop: threading.Event
+    child: subprocess.Popen[bytes],
+    deadline: float,
+    stop: threading.Event,
+    output: IO[bytes],
+    activity: Activity | None,
 ) -> int:
     """Return npm's status; end it, and whatever it has started, when time is up."""
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return child.wait(0.1)
+                return child.wait(_EVERY)
+            if activity is not None:
+                activity(_last_line(output))
             if stop.is_set():
                 raise InstallError("cancelled")
             if time.monotonic() > deadline:
@@ -173,10 +194,20 @@ def _wait(
             child.wait()
 
 
+def _last_line(output: IO[bytes]) -> str:
+    # Not by seek: npm writes where the file's position is, which is ours, too.
+    size = os.fstat(output.fileno()).st_size
+    end = os.pread(output.fileno(), _TAIL, max(0, size - _TAIL))
+    lines = end.decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].removeprefix(_NEWS) if lines else ""
+
+
 def _tail(output: IO[bytes]) -> str:
     end = output.seek(0, os.SEEK_END)
-    output.seek(max(0, end - _TAIL))
-    return output.read().decode("utf-8", "replace").strip()
+    output.seek(max(0, end - 4 * _TAIL))
+    lines = output.read().decode("utf-8", "replace").splitlines()
+    said = "\n".join(line for line in lines if not line.startswith(_NEWS))
+    return said.strip()[-_TAIL:]
 
 
 def _failed(code: int, output: str) -> InstallError:

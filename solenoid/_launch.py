@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solenoid._confine import Policy
 from solenoid._errors import LaunchError
+from solenoid._policy import Policy
+from solenoid._python import isolated
 from solenoid._restrict import User
 from solenoid._rundir import EVENTS, FORZA_LOG, START_LOG, STATE
 
@@ -94,7 +94,7 @@ class Launch:
             *self.words,
         ]
         return [
-            *(sys.executable, "-I", "-m", "forza.aeternum", "start"),
+            *(*isolated("forza.aeternum"), "start"),
             *("--min-uptime", str(round(self.min_uptime * 1000))),
             *("--state", str(release / STATE)),
             *("-o", str(release / FORZA_LOG)),

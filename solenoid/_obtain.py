@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from solenoid._releases import remove_tree
 from solenoid._report import Silence
 from solenoid._target import sweep as sweep_parts
 from solenoid._unpack import Limits, unpack
-from solenoid.storage import redacted
+from solenoid.storage import redacted, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,14 +61,18 @@ async def obtain(
     and leaves no release then.
     """
     told = report or Silence()
-    sweep(run_dir)
+    known = sweep(run_dir)
     archive = run_dir.path / "snapshot.tgz"
     told.info(f"fetching {redacted(url)}")
     fetched = await fetch(
         url, archive, sha256=sha256, options=options, progress=told.progress("fetch")
     )
-    if fetched.digest_from is None:
-        told.warn("nobody knew the snapshot's SHA-256: it is not checked")
+    # Who has a file has it already; and who was told once knows.
+    if fetched.digest_from is None and scheme_of(url) != "file" and not known:
+        told.warn(
+            "nobody has said what the snapshot's SHA-256 is, so it is not checked:"
+            " --sha256 does, and so does solenoid push, which stores it"
+        )
     arriving = run_dir.release(_ARRIVING)
     told.info(f"unpacking {fetched.size} bytes, SHA-256 {fetched.sha256}")
     try:
@@ -83,7 +86,8 @@ async def obtain(
         folder = run_dir.release(name)
         os.rename(arriving, folder)
     except BaseException:
-        shutil.rmtree(arriving, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(arriving)
         raise
     record = Record(
         name,
@@ -102,7 +106,13 @@ async def obtain(
         if modules and node is not None and is_due(folder / "package"):
             given = {"uid": user.uid, "gid": user.gid} if os.geteuid() == 0 else {}
             told.info("installing dependencies by npm ci")
-            await install(folder / "package", node.parent, scripts=scripts, **given)
+            await install(
+                folder / "package",
+                node.parent,
+                scripts=scripts,
+                activity=told.activity("install"),
+                **given,
+            )
         await asyncio.to_thread(write_record, run_dir, record)
     except BaseException as error:
         with suppress(OSError):
@@ -113,14 +123,15 @@ async def obtain(
     return record
 
 
-def sweep(run_dir: RunDir) -> None:
-    """Remove what is no complete release: its solenoid was killed."""
+def sweep(run_dir: RunDir) -> set[str]:
+    """Remove what is no complete release: its solenoid was killed. Return the rest."""
     known = {record.id for record in records(run_dir)}
     for path in run_dir.releases.iterdir():
         if path.is_dir() and not path.is_symlink() and path.name not in known:
             with suppress(OSError):  # the next one tries again
                 remove_tree(path)
     sweep_parts(run_dir.releases, ".*.part")
+    return known
 
 
 async def _node(package: Package, sources: Mapping[str, EngineSource]) -> Path | None:
@@ -131,6 +142,8 @@ async def _node(package: Package, sources: Mapping[str, EngineSource]) -> Path |
     for engine in await find_engines(package.engines, sources):
         if engine.name == "node":
             return engine.bin / "node"
+    import shutil  # half a megabyte, once the large part is over
+
     found = shutil.which("node")
     return Path(found) if found else None
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from solenoid._errors import PackError
-from solenoid._target import Target
+from solenoid._target import Target, digest_beside, write_digest
 from solenoid._thread import in_thread
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ async def pack(
     Which files, npm says (`files`, .npmignore, .gitignore, bundled dependencies); no
     script is run. The lock file comes along, and with `modules` all of node_modules.
     Dates, owners and order are always the same, so that the same files give the same
-    digest. `progress` is told, in another thread, the bytes read so far and in all.
-    Raises PackError.
+    digest, which is written beside it, into TO.sha256. `progress` is told, in another
+    thread, the bytes read so far and in all. Raises PackError.
     """
     source, target = Path(folder), Path(to)
     return await in_thread(lambda stop: _pack(source, target, modules, progress, stop))
@@ -84,6 +84,8 @@ def _pack(
     names |= {name for name in _LOCKS if (folder / name).is_file()}
     if modules:
         names |= set(_all_of(folder, "node_modules"))
+    # Made in the folder itself, it would have the one before in it the next time.
+    names -= {os.path.relpath(path, folder) for path in (to, digest_beside(to))}
     try:
         with Target(to) as target:
             with (
@@ -106,7 +108,10 @@ def _pack(
                 digest.update(data)
                 size += len(data)
             os.fchmod(target.descriptor, 0o644)
+            # The digest of another would be worse than none meanwhile.
+            digest_beside(to).unlink(missing_ok=True)
             target.commit()
+        write_digest(to, digest.hexdigest())
     except OSError as error:
         why = f"cannot pack {folder}: {error.filename or to}: {error.strerror}"
         raise PackError(why) from error
@@ -142,11 +147,14 @@ def _all_of(folder: Path, below: str) -> Iterator[str]:
 
 def _listed(folder: Path, stop: threading.Event) -> dict[str, Any]:
     """Ask npm what it would pack."""
+    _look_at(folder / "package.json", folder)
     npm = shutil.which("npm")
     if npm is None:
-        raise PackError("npm is needed to pack, and is not in PATH", blame="system")
-    if not (folder / "package.json").is_file():
-        raise PackError(f"cannot pack {folder}: no package.json in it")
+        raise PackError(
+            f"cannot pack {folder}: there is no npm in PATH, which says what is packed;"
+            " it comes with node",
+            blame="system",
+        )
     words = [npm, "pack", "--dry-run", "--json", "--ignore-scripts", "--loglevel=error"]
     # To look at a folder takes no network, which npm would ask for its own news.
     quiet = {"npm_config_offline": "true", "npm_config_update_notifier": "false"}
@@ -157,9 +165,9 @@ def _listed(folder: Path, stop: threading.Event) -> dict[str, Any]:
         first = found[0] if isinstance(found, list) else next(iter(found.values()))
         if status == 0 and {"files", "name", "version"} <= set(first):
             return dict(first)
+        said = str(first["summary"]).splitlines()[0]  # of {"error": {...}}
     except (ValueError, TypeError, LookupError, AttributeError, StopIteration):
-        pass
-    said = next(iter(err.strip().splitlines()), f"status {status}")
+        said = next(iter(err.strip().splitlines()), f"status {status}")
     raise PackError(f"cannot pack {folder}: npm pack: {said}")
 
 
@@ -193,3 +201,24 @@ def _run(
             # Its children may hold the pipes, though npm itself has ended.
             os.killpg(child.pid, signal.SIGKILL)
             raise
+
+
+def _look_at(path: Path, folder: Path) -> None:
+    """Say what is wrong with a package.json, of which npm gives but a code."""
+    try:
+        found = json.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        kind = "" if folder.is_dir() else f": {folder} is not a folder"
+        raise PackError(f"cannot pack {folder}: no package.json in it{kind}") from None
+    except OSError as error:
+        raise PackError(f"cannot read {path}: {error.strerror}") from error
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno}, column {error.colno}"
+        raise PackError(f"{path}, {at}: {error.msg}") from None
+    except UnicodeDecodeError:
+        raise PackError(f"{path} is not UTF-8") from None
+    if not isinstance(found, dict):
+        raise PackError(f"{path} is not a JSON object")
+    for name in ("name", "version"):
+        if not (isinstance(found.get(name), str) and found[name]):
+            raise PackError(f"{path} has no {name}")

@@ -7,15 +7,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from solenoid._confine import Policy
 from solenoid._environ import app_environ
 from solenoid._errors import EngineError
 from solenoid._launch import Launch
 from solenoid._pidfile import check_pidfile
+from solenoid._policy import Policy
 from solenoid._reach import barrier, unreachable
 from solenoid._rundir import RunDir, read_tail
 from solenoid._target import Target
@@ -72,6 +71,8 @@ def _given_before(folder: Path, record: Record) -> dict[str, str]:
 
 async def check_program(package: Package, variables: Variables, user: User) -> None:
     """See that there is what the package's start begins with, for the user to run."""
+    import shutil  # half a megabyte, once the large part is over
+
     word, path = package.start.words[0], variables["environ"]["PATH"]
     found = word if "/" in word else shutil.which(word, path=path)
     if found is None:
@@ -104,6 +105,8 @@ def plan(
     config: Config,
 ) -> Launch:
     """Return how the app is to be started."""
+    import shutil
+
     tmp = folder / ".tmp"
     read = {str(engine.bin.parent) for engine in engines}
     if node := shutil.which("node", path=variables["environ"]["PATH"]):

@@ -16,9 +16,11 @@ from solenoid._retry import retrying
 from solenoid.storage import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from solenoid.storage import Storage
+
+    Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,24 @@ async def push(
     options: Mapping[str, object] | None = None,
     storage: Storage | None = None,
     attempts: int = 6,
+    progress: Progress | None = None,
 ) -> Pushed:
     """Store a file at a URL, replacing what is there.
 
     The digest goes with it, as the object's metadata or as a file beside it, where
-    the storage can do so. Raises PushError.
+    the storage can do so. `progress` is told, maybe in another thread, the bytes so far
+    and in all. Raises PushError.
     """
     source = Path(path)
     used = storage or open_storage(url, options)
     try:
         size, digest = await asyncio.to_thread(_look_at, source)
-        await retrying(lambda: used.put(url, source, sha256=digest), attempts)
+        told = None if progress is None else (lambda done: progress(done, size))
+        await retrying(
+            lambda: used.put(url, source, sha256=digest, progress=told), attempts
+        )
+        if progress is not None:
+            progress(size, size)
     except FetchError as error:
         raise PushError(f"cannot store {source}: {error}", blame=error.blame) from error
     except OSError as error:

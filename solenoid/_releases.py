@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -124,6 +123,8 @@ def remove_tree(folder: Path) -> None:
                 path = os.path.join(at, name)
                 if not os.path.islink(path):
                     os.chmod(path, 0o700)
+    import shutil  # half a megabyte, which bringing a release does without
+
     shutil.rmtree(folder)
 
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     Progress = Callable[[int, int | None], None]
+    Activity = Callable[[str], None]
 
 
 class Report(Protocol):
@@ -24,6 +25,10 @@ class Report(Protocol):
     def progress(self, what: str, /) -> Progress | None:
         """Return what is told the bytes so far and in all, or None."""
 
+    def activity(self, what: str, /) -> Activity | None:
+        """Return what is told, again and again, the last line that a step has said
+        which cannot tell how far it is; or None."""
+
 
 class Silence:
     """A report that nobody reads."""
@@ -35,5 +40,9 @@ class Silence:
         """Say nothing."""
 
     def progress(self, what: str, /) -> Progress | None:
+        """Want to hear nothing."""
+        return None
+
+    def activity(self, what: str, /) -> Activity | None:
         """Want to hear nothing."""
         return None

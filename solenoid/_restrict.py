@@ -15,9 +15,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from solenoid import _landlock
-from solenoid._confine import Policy
 from solenoid._errors import RestrictError
+from solenoid._policy import Policy
 
 SHARED_USER = "solenoid"
 _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
@@ -143,6 +142,8 @@ def _give(path: Path, user: User, tmp: str) -> None:
 
 def explain(policy: Policy, user: User) -> list[Measure]:
     """Say which measures are in force for such an app here, and why others are not."""
+    from solenoid import _landlock  # with ctypes, which to bring an app takes not
+
     own = user.uid != os.geteuid()
     root_needed = "needs root: the app runs as the user we are"
     off = policy.level == "off"

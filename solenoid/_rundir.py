@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 START_LOG, FORZA_LOG, STATE = "start.log", "forza.log", "aeternum.state"
 EVENTS = "events.ndjson"
 _LINKED = (START_LOG, FORZA_LOG, STATE, EVENTS)
+# A deployer's, from another machine (solenoid.drones): the lock that it holds while it
+# is at work, and what it has sent.
+DEPLOY_LOCK, INCOMING = "deploy.lock", ".incoming"
 
 
 class RunDir:
@@ -31,6 +34,7 @@ class RunDir:
     snapshot -> releases/ID                 the current one
     start.log, forza.log, ...               links into the current one
     lock, solenoid.log, spool/
+    deploy.lock, .incoming/                 a deployer's, if there is one
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -66,9 +70,13 @@ class RunDir:
             self.releases,
         ]
 
+    def deployers(self) -> list[Path]:
+        """Return what may be here of a deployer's."""
+        return [self.path / INCOMING, self.path / DEPLOY_LOCK]
+
     def holds_something(self) -> bool:
         """Say whether any of that is there."""
-        return any(os.path.lexists(path) for path in self.own())
+        return any(map(os.path.lexists, (*self.own(), *self.deployers())))
 
     def release(self, name: str) -> Path:
         """Return the folder of a release."""
@@ -103,10 +111,15 @@ class RunDir:
         if about.st_uid != os.geteuid():
             raise RestrictError(
                 f"{self.path} belongs to user {about.st_uid}: run solenoid as that"
-                " user, or give it away"
+                " user, give it away, or choose another --run-dir",
+                blame="user",
             )
         if about.st_mode & 0o002:
-            raise RestrictError(f"{self.path} can be written by everybody")
+            raise RestrictError(
+                f"{self.path} can be written by everybody, who could make us do things:"
+                " chmod o-w, or choose another --run-dir",
+                blame="user",
+            )
 
     @contextmanager
     def locked(self) -> Iterator[int]:

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _NUMBER = r"(0|[1-9][0-9]{0,255})"
 _WORD = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
@@ -169,26 +169,25 @@ def _is_x(part: str | None) -> bool:
 
 
 def _caret(word: str) -> str:
-    found = _CARET.fullmatch(word)
-    if not found:
-        return word
-    major, minor, patch, pre = found.groups()
-    if _is_x(major):
-        return ""
-    if _is_x(minor):
-        return f">={major}.0.0 <{int(major) + 1}.0.0-0"
-    low = f"{major}.{minor}.{'0' if _is_x(patch) else patch}"
-    if pre and not _is_x(patch):
-        low += f"-{pre}"
-    if major != "0":
-        return f">={low} <{int(major) + 1}.0.0-0"
-    if minor != "0" or _is_x(patch):
-        return f">={low} <0.{int(minor) + 1}.0-0"
-    return f">={low} <0.0.{int(patch) + 1}-0"
+    def above(major: str, minor: str, patch: str) -> str:
+        if major != "0":
+            return f"{int(major) + 1}.0.0"
+        if minor != "0" or _is_x(patch):
+            return f"0.{int(minor) + 1}.0"
+        return f"0.0.{int(patch) + 1}"
+
+    return _bounded(word, _CARET, above)
 
 
 def _tilde(word: str) -> str:
-    found = _TILDE.fullmatch(word)
+    return _bounded(word, _TILDE, lambda major, minor, _: f"{major}.{int(minor) + 1}.0")
+
+
+def _bounded(
+    word: str, pattern: re.Pattern[str], above: Callable[[str, str, str], str]
+) -> str:
+    """Write it with two bounds: its version, and what is `above` all that it allows."""
+    found = pattern.fullmatch(word)
     if not found:
         return word
     major, minor, patch, pre = found.groups()
@@ -199,7 +198,7 @@ def _tilde(word: str) -> str:
     low = f"{major}.{minor}.{'0' if _is_x(patch) else patch}"
     if pre and not _is_x(patch):
         low += f"-{pre}"
-    return f">={low} <{major}.{int(minor) + 1}.0-0"
+    return f">={low} <{above(major, minor, patch)}-0"
 
 
 def _xrange(word: str) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from errno import EDQUOT, EIO, ENOSPC
 from typing import TYPE_CHECKING
 
 from solenoid._config import Config
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from solenoid._record import Record
     from solenoid._report import Report
     from solenoid._switch import Switched
+
+# What whoever keeps the machine has to mend; another place is the caller's choice.
+_NO_ROOM = (ENOSPC, EDQUOT, EIO)
 
 
 async def start(
@@ -161,7 +165,9 @@ def _place(run_dir: str | os.PathLike[str]) -> RunDir:
         place.make()
     except OSError as error:
         raise RestrictError(
-            f"cannot make {error.filename}: {error.strerror}; choose another --run-dir"
+            f"cannot make {error.filename or place}: {error.strerror}; choose another"
+            " --run-dir",
+            blame="system" if error.errno in _NO_ROOM else "user",
         ) from error
     return place
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from solenoid._errors import (
     StopError,
 )
 from solenoid._launch import Launch
+from solenoid._python import isolated
 from solenoid._report import Silence
 from solenoid._rundir import RunDir
 
@@ -68,7 +68,7 @@ async def switch(
         "order": order,
     }
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-I", "-m", "solenoid._switcher"),
+        *isolated("solenoid._switcher"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         limit=1 << 24,

@@ -78,6 +78,9 @@ class _Told:
     def progress(self, what: str, /) -> None:
         """Want to hear nothing."""
 
+    def activity(self, what: str, /) -> None:
+        """Want to hear nothing."""
+
 
 class _Switch:
     """From one release to another, with all that runs in a run directory in view."""
@@ -116,7 +119,9 @@ class _Switch:
         """Start the new release; those that are to end first do so in between."""
         self._told.info(f"starting release {self.release} as {how.user.name}")
         folder = self.run_dir.release(self.release)
-        lent = look_ahead(folder, how, self._told)
+        # Once the first release of all has passed it was said, and taken as it is.
+        is_news = not any(record.passed for record in self._records.values())
+        lent = look_ahead(folder, how, self._told if is_news else Silence())
         after, patience = None, 0.0
         if self._can_wait(how, first):
             after = self.run_dir.release(first[0]) / STATE

@@ -71,6 +71,19 @@ class Target:
             os.close(descriptor)
 
 
+def digest_beside(path: Path) -> Path:
+    """Return where the SHA-256 of a file is, which is beside it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def write_digest(path: Path, sha256: str) -> None:
+    """Write the SHA-256 of a file beside it, as sha256sum does."""
+    with Target(digest_beside(path)) as target:
+        os.fchmod(target.descriptor, 0o644)
+        target.write([f"{sha256}  {path.name}\n".encode()], 0)
+        target.commit()
+
+
 def sweep(folder: Path, pattern: str) -> None:
     """Remove what was in the making when its process was killed.
 

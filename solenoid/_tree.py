@@ -7,7 +7,7 @@ from __future__ import annotations
 import fcntl
 import glob
 import os
-import shutil
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,14 +26,15 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Tree:
     """A folder in the making, beside its place; `commit` puts it there.
 
-    Names are looked up in what was made here, never on disk: nothing is written
-    through a link, so that where a link leads can wait until all are known.
+    Folders and links are looked up in what was made here, never on disk: nothing is
+    written through a link, so that where a link leads can wait until all are known.
+    Files are not kept in mind, of which there are thousands: a name is theirs if it is
+    taken and neither a folder's nor a link's.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folders = {""}
-        self._files: set[str] = set()
         self._links: dict[str, str] = {}
         self._inner = ""
 
@@ -46,6 +47,8 @@ class Tree:
     def __exit__(self, *exc_info: object) -> None:
         os.close(self._root)
         if self._name:
+            import shutil  # half a megabyte, once the large part is over
+
             shutil.rmtree(self._name, ignore_errors=True)
 
     def folder(self, name: str) -> None:
@@ -60,10 +63,12 @@ class Tree:
             self._make(above, name)
         if place in self._folders:
             raise refused(name, "a folder of that name is there" if last else "empty")
-        if place in self._files or place in self._links:
-            self._replace(place)
-        self._files.add(place)
-        return os.open(place, _NEW, 0o755 if executable else 0o644, dir_fd=self._root)
+        mode = 0o755 if executable else 0o644
+        try:
+            return os.open(place, _NEW, mode, dir_fd=self._root)
+        except FileExistsError:
+            self._remove(place)
+            return os.open(place, _NEW, mode, dir_fd=self._root)
 
     def link(self, name: str, target: str) -> None:
         """Make a symbolic link; whether it leads out is seen by `check_links`."""
@@ -75,10 +80,12 @@ class Tree:
         self._make(place.rpartition("/")[0], name)
         if place in self._folders:
             raise refused(name, "a folder of that name is there")
-        if place in self._files or place in self._links:
-            self._replace(place)
+        try:
+            os.symlink(target, place, dir_fd=self._root)
+        except FileExistsError:
+            self._remove(place)
+            os.symlink(target, place, dir_fd=self._root)
         self._links[place] = target
-        os.symlink(target, place, dir_fd=self._root)
 
     def hard_link(self, name: str, target: str) -> None:
         """Make a second name for a file that came before."""
@@ -86,7 +93,7 @@ class Tree:
             to = self._place(target)
         except UnpackError:
             to = ""
-        if to not in self._files:
+        if not self._is_file(to):
             raise refused(name, f"a hard link to {target!r}, which is no file in it")
         place = self._place(name)
         self._make(place.rpartition("/")[0], name)
@@ -94,10 +101,11 @@ class Tree:
             return
         if place in self._folders:
             raise refused(name, "a folder of that name is there")
-        if place in self._files or place in self._links:
-            self._replace(place)
-        self._files.add(place)
-        os.link(to, place, src_dir_fd=self._root, dst_dir_fd=self._root)
+        try:
+            os.link(to, place, src_dir_fd=self._root, dst_dir_fd=self._root)
+        except FileExistsError:
+            self._remove(place)
+            os.link(to, place, src_dir_fd=self._root, dst_dir_fd=self._root)
 
     def check_links(self) -> None:
         """Follow each link as the kernel would: none may come by a place outside."""
@@ -163,15 +171,26 @@ class Tree:
         if place in self._folders:
             return
         self._make(place.rpartition("/")[0], name)
-        if place in self._files or place in self._links:
+        try:
+            os.mkdir(place, 0o755, dir_fd=self._root)
+        except FileExistsError:
             kind = "link" if place in self._links else "file"
-            raise refused(name, f"it would lie in {place!r}, which is a {kind}")
-        os.mkdir(place, 0o755, dir_fd=self._root)
+            raise refused(
+                name, f"it would lie in {place!r}, which is a {kind}"
+            ) from None
         self._folders.add(place)
 
-    def _replace(self, place: str) -> None:
+    def _is_file(self, place: str) -> bool:
+        if place.rpartition("/")[0] not in self._folders or place in self._links:
+            return False
+        try:
+            found = os.stat(place, dir_fd=self._root, follow_symlinks=False)
+        except OSError:
+            return False
+        return stat.S_ISREG(found.st_mode)
+
+    def _remove(self, place: str) -> None:
         os.unlink(place, dir_fd=self._root)
-        self._files.discard(place)
         self._links.pop(place, None)
 
     def _stays(self, link: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -73,20 +74,22 @@ def _listed(commands: Mapping[str, str]) -> str:
 def _command(name: str, words: Sequence[str]) -> int:
     # A usage error is told the way that was asked for, too.
     console = Console(as_json="--json" in words)
+    asked: list[signal.Signals] = []
     try:
         command = _load(name, words)
         options = _parse(name, command, words)
         console.legacy_exit = getattr(options, "legacy_exit", False)
-        return asyncio.run(_run(command, options, console))
+        return asyncio.run(_run(command, options, console, asked))
     except SolenoidError as error:
         console.fail(error)
         return status_of(error, legacy=console.legacy_exit)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before _run, or after it
         console.error("interrupted")
         return of_signal(signal.SIGINT)
     except asyncio.CancelledError:  # by a signal: see _run
-        console.error("told to end")
-        return of_signal(signal.SIGTERM)
+        number = asked[0] if asked else signal.SIGTERM
+        console.error("interrupted" if number == signal.SIGINT else "told to end")
+        return of_signal(number)
     finally:
         console.close()
 
@@ -103,12 +106,28 @@ def _load(name: str, words: Sequence[str]) -> ModuleType:
 
 
 async def _run(
-    command: ModuleType, options: argparse.Namespace, console: Console
+    command: ModuleType,
+    options: argparse.Namespace,
+    console: Console,
+    asked: list[signal.Signals],
 ) -> int:
-    """Run the command; SIGTERM is to it what ^C is: it clears up, then ends."""
-    task = asyncio.current_task()
+    """Run the command; ^C and SIGTERM have it clear up, then end: they go to `asked`.
+
+    The second of them does not cut the clearing up short, which would leave things
+    half-done; it takes no longer than an app may take to end.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def end(number: signal.Signals) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            task.cancel()
+        else:
+            console.info("clearing up")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end, number)
     status: int | None = await command.run(options, console)
     return status or 0
 
@@ -118,7 +137,7 @@ def _parse(name: str, command: ModuleType, words: Sequence[str]) -> argparse.Nam
         prog=f"solenoid {name}",
         description=command.ABOUT,
         epilog=command.MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
         add_help=False,
     )
@@ -131,6 +150,17 @@ def _parse(name: str, command: ModuleType, words: Sequence[str]) -> argparse.Nam
     options = parser.parse_args(words)
     options.rest = rest
     return options
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """One that is told the width: to ask itself, for each option, it loads shutil."""
+
+    def __init__(self, prog: str) -> None:
+        try:
+            width = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size().columns
+        except (ValueError, OSError):
+            width = 80
+        super().__init__(prog, width=max(width, 40) - 2)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -59,7 +59,10 @@ async def _missing(storage: Storage, url: str) -> None:
 
 async def _put(storage: Storage, url: str, path: Path, content: bytes) -> None:
     await asyncio.to_thread(path.write_bytes, content)
-    await storage.put(url, path, sha256=hashlib.sha256(content).hexdigest())
+    told: list[int] = []
+    digest = hashlib.sha256(content).hexdigest()
+    await storage.put(url, path, sha256=digest, progress=told.append)
+    assert max(told, default=0) <= len(content), "progress is told more than there is"
 
 
 async def _read(

@@ -10,14 +10,14 @@ import pwd
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from solenoid._confine import Policy
+from solenoid._policy import Policy
 from solenoid._restrict import User, ensure_user, explain
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from solenoid._confine import Level
     from solenoid._console import Console
+    from solenoid._policy import Level
 
 
 async def show(level: Level, name: str, place: Path, console: Console) -> int:

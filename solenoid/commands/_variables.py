@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solenoid._environ import parse_environ, parse_json
 from solenoid._errors import EnvironError
+from solenoid.commands._stdin import everything
 
 if TYPE_CHECKING:
     import argparse
@@ -41,16 +41,16 @@ async def given_variables(options: argparse.Namespace) -> dict[str, str] | None:
         return None
     found = {} if options.app_env is None else parse_json(options.app_env)
     for name in options.env_file:
-        text = await asyncio.to_thread(_read, name)
+        text = await _text(name)
         found |= parse_environ(text, "standard input" if name == "-" else name)
     return found
 
 
-def _read(name: str) -> str:
+async def _text(name: str) -> str:
     try:
         if name == "-":
-            return sys.stdin.buffer.read().decode()
-        return Path(name).read_text("utf-8")
+            return (await everything()).decode()
+        return await asyncio.to_thread(Path(name).read_text, "utf-8")
     except OSError as error:
         raise EnvironError(f"cannot read {name}: {error.strerror}") from error
     except ValueError:

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from solenoid._clean import clean
+from solenoid._rundir import DEPLOY_LOCK, INCOMING
 from solenoid.commands._options import (
     add_legacy_exit,
     add_pidfile,
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 End an app, as `solenoid stop` does, and remove its releases, its logs and its pidfile:
-there is nothing to go back to then. What else is in the run directory stays, and no
-other process of the app's user is touched."""
+there is nothing to go back to then. What else is in the run directory stays and is
+named, and so do the lock and the snapshot of a deployer that is at work. No other
+process of the app's user is touched."""
 MORE = """\
 examples:
   solenoid clean --run-dir ./run
@@ -52,5 +55,9 @@ async def run(options: argparse.Namespace, console: Console) -> None:
         console.info(f"stopped release {one.release}{how}")
     done = "removed the app in" if there else "nothing to remove in"
     console.info(f"{done} {place}")
+    for name in sorted(os.listdir(place.path)) if there and place.path.is_dir() else ():
+        deployer = name in (INCOMING, DEPLOY_LOCK)
+        why = "a deployer is at work" if deployer else "it is not solenoid's"
+        console.info(f"left {place.path / name}: {why}")
     if options.json:
         console.result(json.dumps({"stopped": [asdict(one) for one in stopped]}))

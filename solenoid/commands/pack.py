@@ -8,6 +8,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from solenoid._console import size_of
 from solenoid._pack import pack
 
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ examples:
   solenoid pack ./shop -o shop.tgz
   solenoid pack ./shop --modules       # with node_modules: the drone needs no npm
 
-Prints the snapshot's SHA-256 and its name, as sha256sum does, so that
-`solenoid start --sha256` can be told. Needs npm, which says what is packed.
+Prints the snapshot's SHA-256 and its name, as sha256sum does, and writes the same into
+FILE.sha256, where `solenoid start --from FILE` finds it. Needs npm, which says what is
+packed.
 
-exit status: 0 done, 26 the folder cannot be packed.
+exit status: 0 done, 26 the folder cannot be packed, be it that there is no npm.
 """
 
 
@@ -61,7 +63,7 @@ async def run(options: argparse.Namespace, console: Console) -> None:
     )
     console.info(
         f"packed {packed.name} {packed.version}: {packed.files} files,"
-        f" {packed.size} bytes"
+        f" {size_of(packed.size)}"
     )
     if options.json:
         console.result(json.dumps({**asdict(packed), "path": str(packed.path)}))

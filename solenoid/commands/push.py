@@ -60,7 +60,12 @@ async def run(options: argparse.Namespace, console: Console) -> None:
         raise UsageError("a URL and -u, -a, -v do not go together")
     url = options.url or snapshot_url(options, config)
     console.info(f"storing {options.file} at {redacted(url)}")
-    pushed = await push(options.file, url, options=config.options_for(url))
+    pushed = await push(
+        options.file,
+        url,
+        options=config.options_for(url),
+        progress=console.progress("push"),
+    )
     if options.json:
         console.result(json.dumps({**asdict(pushed), "url": redacted(pushed.url)}))
     else:

@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import sys
 from typing import TYPE_CHECKING
 
 from solenoid._app import App
-from solenoid._confine import LEVELS
 from solenoid._errors import UsageError
+from solenoid._policy import LEVELS
 from solenoid._releases import KEEP
 from solenoid._start import start
 from solenoid.commands._options import (
@@ -27,6 +25,7 @@ from solenoid.commands._options import (
     snapshot_url,
     system_user,
 )
+from solenoid.commands._stdin import first_line
 from solenoid.commands._variables import add_variables, given_variables
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
 
         return await show(options.restrict, user, place.path, console)
     if options.url == "-":
-        options.url = await asyncio.to_thread(_first_line)
+        options.url = await _first_line()
     url = _url(options, config)
     app = await _app(options, config, user)
     console.log_to(place.log)
@@ -249,9 +248,9 @@ def _url(options: argparse.Namespace, config: Config) -> str | None:
     return url
 
 
-def _first_line() -> str:
+async def _first_line() -> str:
     """Take a URL that is a secret, for it is signed: everybody can read arguments."""
-    line = sys.stdin.buffer.readline().decode("utf-8", "replace").strip()
+    line = (await first_line()).decode("utf-8", "replace").strip()
     if not line:
         raise UsageError("--from -: there is no URL on standard input")
     return line

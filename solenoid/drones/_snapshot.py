@@ -10,8 +10,10 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from solenoid._console import size_of
 from solenoid._errors import DigestError, FetchError, StorageError
 from solenoid._retry import retrying
+from solenoid._rundir import INCOMING
 from solenoid.drones._errors import SessionError
 from solenoid.storage import open_storage, redacted, scheme_of
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 # Long enough for the slowest fetch, short enough for whoever finds it in a log.
 _VALID = 3600
-_FOLDER = ".incoming"
 # The folder is the owner's alone: what lies in it becomes an app.
 # What a deployer that was killed has left there is removed after an hour.
 _MAKE = """\
@@ -110,7 +111,7 @@ class Sent:
     """A snapshot of ours, which goes over the connection; it is removed afterwards."""
 
     def __init__(self, path: Path, sha256: str) -> None:
-        self.about = f"{path.name}, {path.stat().st_size / 1e6:.1f} MB"
+        self.about = f"{path.name}, {size_of(path.stat().st_size)}"
         self._path, self._sha256 = path, sha256
 
     @classmethod
@@ -134,9 +135,9 @@ class Sent:
     ) -> AsyncIterator[tuple[list[str], bytes]]:
         """Send it into a folder of the run directory."""
         session = visit.session
-        words = ["/bin/sh", "-c", _MAKE, "sh", run_dir, _FOLDER]
+        words = ["/bin/sh", "-c", _MAKE, "sh", run_dir, INCOMING]
         await session.run(words, timeout=60, check=True)
-        place = f"{run_dir}/{_FOLDER}/{self._sha256}.tgz"
+        place = f"{run_dir}/{INCOMING}/{self._sha256}.tgz"
         await session.put(self._path, place)
         try:
             yield ["--from", place, "--sha256", self._sha256], b""

@@ -9,6 +9,7 @@ name of its URL scheme; `solenoid.testing.check_storage` tells whether it will d
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    Progress = Callable[[int], None]
 
 __all__ = ("Part", "Storage", "open_storage", "redacted")
 
@@ -35,6 +38,8 @@ _BUILT_IN = {
     "s3": "solenoid.storage.s3:S3Storage",
     "swift": "solenoid.storage.swift:SwiftStorage",
 }
+# What pip is to install, where it is more than a module that is missing.
+_DISTRIBUTION = "forza-solenoid"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -71,8 +76,18 @@ class Storage(Protocol):
         Raises ChangedError if the object is no longer the one of `etag`.
         """
 
-    async def put(self, url: str, path: Path, *, sha256: str) -> None:
-        """Store a file, so that at any time all of it or nothing is there."""
+    async def put(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> None:
+        """Store a file, so that at any time all of it or nothing is there.
+
+        `progress` is told the bytes so far, as often as it is easy, in any thread.
+        """
 
     async def close(self) -> None:
         """Let go of connections."""
@@ -97,6 +112,16 @@ def open_storage(url: str, options: Mapping[str, object] | None = None) -> Stora
         return factory(dict(options or {}))
     except ImportError as error:
         raise StorageError(f"cannot use {scheme}: {error}") from error
+
+
+def missing(scheme: str, package: str, extra: str | None) -> StorageError:
+    """Return the error for a storage whose package is not installed."""
+    what = f"'{_DISTRIBUTION}[{extra}]'" if extra else package
+    needs = f"needs the extra '{extra}'" if extra else f"needs {package}"
+    return StorageError(
+        f"cannot use {scheme}: it {needs} ({package} is not installed):"
+        f" {sys.executable} -m pip install {what}"
+    )
 
 
 def _built_in(scheme: str) -> Callable[[dict[str, object]], Storage]:

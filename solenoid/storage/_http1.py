@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from solenoid.storage import Progress
+
 # How much of a body is in memory; a stream's buffer may hold twice as much.
 _BUFFER = 1 << 16
 _MAX_HEADERS = 100
@@ -59,6 +61,7 @@ async def request(
     *,
     tls: ssl.SSLContext | None = None,
     upload: Path | bytes | None = None,
+    progress: Progress | None = None,
 ) -> AsyncIterator[Response]:
     """Send one request and yield its response; the connection ends with the block.
 
@@ -80,7 +83,7 @@ async def request(
             if upload is not None:
                 # Who refuses may hang up before having read it all: hear why.
                 with suppress(OSError):
-                    await _send(writer, upload)
+                    await _send(writer, upload, progress)
             response = await _response(reader, method, url)
         except (OSError, EOFError) as error:
             raise TransientError(f"{shown}: connection lost") from error
@@ -125,15 +128,21 @@ def _head(
     return host, port, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
-async def _send(writer: asyncio.StreamWriter, upload: Path | bytes) -> None:
+async def _send(
+    writer: asyncio.StreamWriter, upload: Path | bytes, progress: Progress | None
+) -> None:
     if isinstance(upload, bytes):
         writer.write(upload)
         return
+    sent = 0
     with await asyncio.to_thread(upload.open, "rb") as file:
         while data := await asyncio.to_thread(file.read, _BUFFER):
             writer.write(data)
             async with asyncio.timeout(_UPLOAD_STALL):
                 await writer.drain()
+            sent += len(data)
+            if progress is not None:
+                progress(sent)
 
 
 async def _response(reader: asyncio.StreamReader, method: str, url: str) -> Response:

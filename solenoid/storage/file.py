@@ -19,11 +19,13 @@ from solenoid._errors import (
     NotFoundError,
     StorageError,
 )
-from solenoid._target import Target
+from solenoid._target import Target, digest_beside, write_digest
 from solenoid.storage import Part
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from solenoid.storage import Progress
 
 _CHUNK = 1 << 17
 
@@ -48,6 +50,10 @@ class FileStorage:
             file = await asyncio.to_thread(path.open, "rb", 0)
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError(f"{path}: no such file") from None
+        except IsADirectoryError:
+            raise NotFoundError(
+                f"{path} is a folder: solenoid pack {path} makes a snapshot of it"
+            ) from None
         except PermissionError:
             raise AccessError(f"{path}: permission denied") from None
         except OSError as error:
@@ -64,10 +70,17 @@ class FileStorage:
             file.seek(start)
             yield Part(_chunks(file, stop - start), start, stop, size, current)
 
-    async def put(self, url: str, path: Path, *, sha256: str) -> None:
+    async def put(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> None:
         """Copy a file to its place, whole or not at all, and its SHA-256 beside it."""
         try:
-            await asyncio.to_thread(_put, path_of(url), path, sha256)
+            await asyncio.to_thread(_put, path_of(url), path, sha256, progress)
         except PermissionError as error:
             raise AccessError(f"{error.filename}: permission denied") from error
         except OSError as error:
@@ -93,19 +106,17 @@ async def _chunks(file: BinaryIO, left: int) -> AsyncIterator[bytes]:
         yield data
 
 
-def _put(to: Path, path: Path, sha256: str) -> None:
+def _put(to: Path, path: Path, sha256: str, progress: Progress | None) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     # The digest of another object would be worse than none while both are replaced.
-    beside = to.with_name(to.name + ".sha256")
-    beside.unlink(missing_ok=True)
+    digest_beside(to).unlink(missing_ok=True)
     with path.open("rb") as source, Target(to) as target:
         at = 0
         while data := source.read(_CHUNK):
             target.write([data], at)
             at += len(data)
+            if progress is not None:
+                progress(at)
         os.fchmod(target.descriptor, 0o644)
         target.commit()
-    with Target(beside) as target:
-        target.write([f"{sha256}  {to.name}\n".encode()], 0)
-        os.fchmod(target.descriptor, 0o644)
-        target.commit()
+    write_digest(to, sha256)

@@ -21,16 +21,21 @@ from solenoid._errors import (
     StorageError,
     TransientError,
 )
-from solenoid.storage import Part, redacted, scheme_of
+from solenoid.storage import Part, missing, redacted, scheme_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
+    from solenoid.storage import Progress
+
 # So much is in memory at a time, and asked for by one request.
 _CHUNK = 4 << 20
 PREFIX = "fsspec+"
-_PACKAGES = {"az": "adlfs", "abfs": "adlfs", "gs": "gcsfs", "gcs": "gcsfs"}
+_PACKAGES = {
+    **dict.fromkeys(("az", "abfs"), ("adlfs", "azure")),
+    **dict.fromkeys(("gs", "gcs"), ("gcsfs", "google")),
+}
 # pkgcloud's names for what gcsfs and adlfs call otherwise.
 _NAMES = {
     "keyFilename": "token",
@@ -89,13 +94,21 @@ class FsspecStorage:
 
         yield Part(chunks(), start, max(start, stop), size, mark)
 
-    async def put(self, url: str, path: Path, *, sha256: str) -> None:
+    async def put(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> None:
         """Store a file, and its SHA-256 beside it."""
         files, place = await self._of(url)
         # The digest of another object would be worse than none while both change.
         with suppress(NotFoundError):
             await _called(url, files.rm_file, f"{place}.sha256")
-        await _called(url, files.put_file, str(path), place)
+        more = {} if progress is None else {"callback": _callback(progress)}
+        await _called(url, files.put_file, str(path), place, **more)
         line = f"{sha256}  {place.rpartition('/')[2]}\n".encode()
         await _called(url, files.pipe_file, f"{place}.sha256", line)
 
@@ -133,16 +146,20 @@ class FsspecStorage:
                 **self._options,
             )
         except ImportError as error:
-            package = _PACKAGES.get(protocol, "fsspec")
-            raise StorageError(
-                f"cannot use {protocol}: {package} is not installed"
-                f" (pip install {package})"
-            ) from error
+            # Of the others fsspec says itself which package they need.
+            other = (error.name or f"fsspec's package for {protocol}", None)
+            raise missing(protocol, *_PACKAGES.get(protocol, other)) from error
         except (ValueError, TypeError) as error:
             raise StorageError(f"cannot use {protocol}: {_said(error)}") from error
         except Exception as error:
             # Credentials are looked for by libraries with errors of their own.
             raise AccessError(f"cannot use {protocol}: {_said(error)}") from error
+
+
+def _callback(progress: Progress) -> Any:
+    from fsspec.callbacks import Callback
+
+    return Callback(hooks={"progress": lambda size, value: progress(value)})
 
 
 def _looked_at(files: Any, path: str) -> tuple[int, str]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from solenoid.storage import Progress
+
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 5
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -92,10 +94,12 @@ class HttpStorage:
         path: Path,
         *,
         sha256: str,
+        progress: Progress | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """Send a file to a URL that is presigned for PUT, or to a WebDAV server."""
-        async with self._follow("PUT", url, {}, path, headers or _NOTHING) as response:
+        own = headers or _NOTHING
+        async with self._follow("PUT", url, {}, path, own, progress) as response:
             await _check(response, url)
 
     async def ask(
@@ -117,6 +121,7 @@ class HttpStorage:
         headers: Mapping[str, str],
         upload: Path | bytes | None = None,
         own: Mapping[str, str] = _NOTHING,
+        progress: Progress | None = None,
     ) -> AsyncIterator[Response]:
         """Send a request to where the redirections lead; `own` for this host alone."""
         at = url
@@ -126,7 +131,12 @@ class HttpStorage:
             if isinstance(upload, bytes) and not same:  # a password, for all we know
                 raise FetchError(f"{redacted(url)}: led to another host")
             async with request(
-                method, at, asked, tls=self._tls(at), upload=upload
+                method,
+                at,
+                asked,
+                tls=self._tls(at),
+                upload=upload,
+                progress=progress,
             ) as response:
                 location = response.headers.get("location", "")
                 if response.status not in _REDIRECTS or not location:

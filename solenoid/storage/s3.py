@@ -18,11 +18,13 @@ from solenoid._errors import (
     StorageError,
     TransientError,
 )
-from solenoid.storage import Part, nothing
+from solenoid.storage import Part, missing, nothing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
     from pathlib import Path
+
+    from solenoid.storage import Progress
 
 _CHUNK = 1 << 18
 _MAX_PARTS = 10_000
@@ -66,7 +68,7 @@ class S3Storage:
         from importlib.util import find_spec
 
         if find_spec("aiobotocore") is None:
-            raise ImportError("aiobotocore is not installed (pip install aiobotocore)")
+            raise missing("s3", "aiobotocore", "s3")
 
     @asynccontextmanager
     async def get(
@@ -96,7 +98,14 @@ class S3Storage:
                     raise ChangedError(f"{url}: changed meanwhile")
                 yield part
 
-    async def put(self, url: str, path: Path, *, sha256: str) -> None:
+    async def put(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> None:
         """Store a file, in parts where it is large, its SHA-256 in the metadata."""
         bucket, key = _place(url)
         place = {"Bucket": bucket, "Key": key}
@@ -117,6 +126,8 @@ class S3Storage:
                         **place, UploadId=upload, PartNumber=number, Body=data
                     )
                     parts.append({"PartNumber": number, "ETag": done["ETag"]})
+                    if progress is not None:
+                        progress(min(number * step, size))
                 await client.complete_multipart_upload(
                     **place, UploadId=upload, MultipartUpload={"Parts": parts}
                 )

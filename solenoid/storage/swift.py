@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from solenoid.storage import Progress
+
 _WAYS = {"v1.0": "1", "v1": "1", "1": "1", "v2.0": "2", "v2": "2", "2": "2"}
 _WAYS |= {"v3": "3", "3": "3"}
 _OPTIONS = {
@@ -96,7 +98,14 @@ class SwiftStorage:
         finally:
             await asked.__aexit__(None, None, None)
 
-    async def put(self, url: str, path: Path, *, sha256: str) -> None:
+    async def put(
+        self,
+        url: str,
+        path: Path,
+        *,
+        sha256: str,
+        progress: Progress | None = None,
+    ) -> None:
         """Store a file of up to 5 GB, its SHA-256 in the metadata."""
         for again in (False, True):
             session = await self._signed_in()
@@ -107,7 +116,9 @@ class SwiftStorage:
             }
             at = f"{session.url}/{_place(url)}"
             try:
-                await self._http.put(at, path, sha256=sha256, headers=headers)
+                await self._http.put(
+                    at, path, sha256=sha256, progress=progress, headers=headers
+                )
             except AccessError:
                 if again:
                     raise

@@ -119,14 +119,21 @@ def test_unknown_file_system(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "url", "package"),
-    [("gcsfs", "gs://x/y", "gcsfs"), ("fsspec", "az://x/y", "adlfs")],
+    ("missing", "url", "package", "extra"),
+    [
+        ("aiobotocore", "s3://x/y", "aiobotocore", "s3"),
+        ("gcsfs", "gs://x/y", "gcsfs", "google"),
+        ("fsspec", "az://x/y", "adlfs", "azure"),
+    ],
 )
-def test_not_installed(tmp_path: Path, missing: str, url: str, package: str) -> None:
-    """Without the extra it is said what to install."""
+def test_not_installed(
+    tmp_path: Path, missing: str, url: str, package: str, extra: str
+) -> None:
+    """Without the extra it is said which, and the command that installs it."""
     program = (
-        "import asyncio, sys, solenoid\n"
+        "import asyncio, importlib.util, sys, solenoid\n"
         f"sys.modules['{missing}'] = None\n"
+        "importlib.util.find_spec = lambda name: sys.modules.get(name)\n"
         "try: asyncio.run(solenoid.fetch(*sys.argv[1:]))\n"
         "except solenoid.StorageError as error: print(error)\n"
     )
@@ -139,7 +146,8 @@ def test_not_installed(tmp_path: Path, missing: str, url: str, package: str) -> 
     )
     scheme = url.partition(":")[0]
     assert ended.stdout == (
-        f"cannot use {scheme}: {package} is not installed (pip install {package})\n"
+        f"cannot use {scheme}: it needs the extra '{extra}' ({package} is not"
+        f" installed): {sys.executable} -m pip install 'forza-solenoid[{extra}]'\n"
     )
 
 

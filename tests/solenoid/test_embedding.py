@@ -69,6 +69,7 @@ class Heard:
     def __init__(self) -> None:
         self.said: list[str] = []
         self.bytes: dict[str, list[int]] = {}
+        self.lines: dict[str, str] = {}
 
     def info(self, text: str, /) -> None:
         """Remember it."""
@@ -79,6 +80,10 @@ class Heard:
     def progress(self, what: str, /) -> Callable[[int, int | None], None]:
         """Remember how far it went."""
         return lambda done, total: self.bytes.setdefault(what, []).append(done)
+
+    def activity(self, what: str, /) -> Callable[[str], None]:
+        """Remember what was said last."""
+        return lambda line: self.lines.update({what: line})
 
 
 def test_library(place: Path) -> None:

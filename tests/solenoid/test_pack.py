@@ -105,6 +105,9 @@ def test_commands(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "shop-1.2.0.tgz"
     assert name == path.name
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (tmp_path / f"{name}.sha256").read_text() == ended.stdout
+    fetched = asyncio.run(solenoid.fetch(str(path), tmp_path / "got"))
+    assert fetched.digest_from == "beside"
     ended = program("pack", "shop", "-o", "b.tgz", "--modules", "--json", cwd=tmp_path)
     packed = json.loads(ended.stdout)
     assert (packed["path"], packed["version"]) == ("b.tgz", "1.2.0")
@@ -153,9 +156,16 @@ def test_no_package(tmp_path: Path) -> None:
     """A folder that is no package is not packed, and nothing is left."""
     with pytest.raises(solenoid.PackError, match=r"no package\.json in it"):
         asyncio.run(solenoid.pack(tmp_path, tmp_path / "a.tgz"))
-    (tmp_path / "package.json").write_text("{")
-    with pytest.raises(solenoid.PackError, match="npm pack: "):
-        asyncio.run(solenoid.pack(tmp_path, tmp_path / "a.tgz"))
+    for text, why in (
+        ('{"name": "shop",\n "version": 1.0.0}', "line 2, column 16: Expecting ','"),
+        ('{"name": "shop"}', "has no version"),
+        ("[]", "is not a JSON object"),
+    ):
+        (tmp_path / "package.json").write_text(text)
+        said = rf"package\.json.*{why}"
+        with pytest.raises(solenoid.PackError, match=said) as caught:
+            asyncio.run(solenoid.pack(tmp_path, tmp_path / "a.tgz"))
+        assert caught.value.blame == "user"
     assert os.listdir(tmp_path) == ["package.json"]
 
 
@@ -217,3 +227,21 @@ def test_cancelled_while_npm_hangs(folder: Path, tmp_path: Path, hanging: Path) 
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
     assert not in_group(int(hanging.read_text()))
+
+
+def test_no_npm(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without npm it is one line, which says what was looked for, and where."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ended = program("pack", "shop", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (26, "")
+    (line,) = ended.stderr.splitlines()
+    assert "no npm in PATH" in line
+
+
+def test_in_its_own_folder(folder: Path, tmp_path: Path) -> None:
+    """Twice: what was made there the first time is not in what is made then."""
+    words = ("pack", "shop", "-o", "shop")
+    first, second = (program(*words, cwd=tmp_path) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+    assert not [name for name in names(folder / "shop-1.2.0.tgz") if "tgz" in name]

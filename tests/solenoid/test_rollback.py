@@ -4,17 +4,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import PATIENCE
+from tests.conftest import PATIENCE, ROOT
 from tests.solenoid.drone import BROKEN, Drone, ask, event_of, lives, snapshot
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -149,12 +152,51 @@ def test_clean(drone: Drone, place: Path) -> None:
         other.wait(PATIENCE)
     assert not lives(pid)
     assert os.listdir(drone.run_dir) == ["precious"]
+    assert f"left {drone.run_dir}/precious: it is not solenoid's" in cleaned.stderr
     (drone.run_dir / "precious").unlink()
     again = drone.run("clean")
     assert (again.returncode, "nothing to remove" in again.stderr) == (0, True)
     drone.start(snapshot(place / "a.tgz"))
     assert drone.run("clean").returncode == 0
     assert not drone.run_dir.exists()
+
+
+def test_clean_and_a_deployer(one: Drone, place: Path) -> None:
+    """What a deployer has left goes, too; one that is at work keeps what it needs."""
+    one.start(snapshot(place / "a.tgz"))
+    (one.run_dir / ".incoming").mkdir()
+    (one.run_dir / ".incoming" / "a.tgz").touch()
+    with working(one.run_dir):
+        cleaned = one.run("clean")
+        assert cleaned.returncode == 0, cleaned.stderr
+        assert cleaned.stderr.count(": a deployer is at work\n") == 2
+        assert sorted(os.listdir(one.run_dir)) == [".incoming", "deploy.lock"]
+        assert (one.run_dir / ".incoming" / "a.tgz").exists()
+    cleaned = one.run("clean")
+    assert (cleaned.returncode, "removed the app" in cleaned.stderr) == (0, True)
+    assert not one.run_dir.exists()
+
+
+@contextlib.contextmanager
+def working(run_dir: Path) -> Iterator[None]:
+    """Be a deployer that has the lock."""
+    program = (
+        "import sys; from solenoid.drones.remote.lock import take\n"
+        "lock = take(sys.argv[1])\n"
+        "assert lock is not None\n"
+        "print('taken', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(run_dir)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"taken\n"
+        yield
+        child.communicate()
 
 
 def test_clean_of_another_layout(drone: Drone) -> None:

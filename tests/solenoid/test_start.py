@@ -221,13 +221,27 @@ def test_somebody_elses(place: Path) -> None:
         for words in (["status"], ["stop"], ["start"], ["releases"]):
             ended = plain.run(*words)
             assert ended.returncode == 18, words
-            assert "belongs to user 0" in ended.stderr
+            (line,) = ended.stderr.splitlines()
+            assert "belongs to user 0" in line
+            assert "(blame: user)" in line
         assert root.status()["running"] is True
         root.run_dir.chmod(0o777)
         assert "written by everybody" in root.run("status").stderr
     finally:
         root.run_dir.chmod(0o755)
         root.close()
+
+
+def test_nowhere_to_be(place: Path) -> None:
+    """A run directory that may not be made: which, why, what to do, and whose move."""
+    if not ROOT:
+        pytest.skip("only root can be two users")
+    place.chmod(0o755)
+    ended = Drone(place, root=False).run("start", "--from", "file:./a.tgz")
+    assert ended.returncode == 18
+    (line,) = ended.stderr.splitlines()
+    assert f"cannot make {place}/run: Permission denied; choose another" in line
+    assert "(blame: user)" in line
 
 
 def test_an_engine(one: Drone, place: Path) -> None:

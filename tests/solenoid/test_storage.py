@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     import trustme
 
+    from solenoid.storage import Progress
     from tests.solenoid.servers import S3Server, WebServer
 
 
@@ -63,7 +64,14 @@ def test_the_contract_finds_faults(tmp_path: Path) -> None:
         ) -> AbstractAsyncContextManager[Part]:
             return good.get(url, start=start, stop=stop)
 
-        async def put(self, url: str, path: Path, *, sha256: str) -> None:
+        async def put(
+            self,
+            url: str,
+            path: Path,
+            *,
+            sha256: str,
+            progress: Progress | None = None,
+        ) -> None:
             await good.put(url, path, sha256=sha256)
 
         async def close(self) -> None:
@@ -134,8 +142,9 @@ def test_paths() -> None:
 def test_not_a_file(tmp_path: Path) -> None:
     """Only regular files are read: a FIFO would hang, a folder has no bytes."""
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(solenoid.FetchError, match=r"not a regular file|directory"):
+    with pytest.raises(solenoid.FetchError, match="folder: solenoid pack") as caught:
         asyncio.run(solenoid.fetch(str(tmp_path), tmp_path / "to"))
+    assert caught.value.blame == "user"
     fifo = os.open(tmp_path / "fifo", os.O_RDWR)
     with pytest.raises(solenoid.FetchError, match="not a regular file"):
         asyncio.run(solenoid.fetch(str(tmp_path / "fifo"), tmp_path / "to"))

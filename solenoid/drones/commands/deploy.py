@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from solenoid._console import size_of
 from solenoid._errors import PackageError, UsageError
 from solenoid._pack import pack
 from solenoid._push import push
@@ -87,7 +88,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
         async with saying(console, f"packing {folder}"):
             packed = await pack(folder, to, modules=options.modules)
         version = options.app_version or packed.version
-        size = f"{packed.files} files, {packed.size / 1e6:.1f} MB"
+        size = f"{packed.files} files, {size_of(packed.size)}"
         console.info(f"packed {packed.name} {version}: {size}")
         snapshot = await _offered(release, console, version, to, packed.sha256)
         return await carry_out(options, release.change(version, snapshot))

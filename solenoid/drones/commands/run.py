@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
+from solenoid.commands._stdin import everything
 from solenoid.drones._actions import Command
 from solenoid.drones.commands._change import Change, carry_out, chosen
 from solenoid.drones.commands._options import (
@@ -54,7 +54,7 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     """Run it everywhere."""
     if not options.rest:
         raise UsageError("run what? -- COMMAND")
-    data = sys.stdin.buffer.read() if options.stdin else b""
+    data = await everything() if options.stdin else b""
     action = Command(options.rest, input=data, timeout=options.timeout)
     inventory = inventory_of(options)
     scope = f"{options.drones} {' '.join(options.rest)}"
