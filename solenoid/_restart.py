@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Have the keeper start its app anew, and wait until it has started."""
+"""Have the keeper start its app anew, and wait until it has started.
+
+A keeper of another installation of ours gives way to one of this: an upgrade.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +21,7 @@ from solenoid._launch import Launch
 from solenoid._record import records
 from solenoid._rundir import START_LOG, RunDir, read_tail
 from solenoid._stop import keeper_of
-from solenoid._switch import Switched
+from solenoid._switch import Switched, switch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,15 +37,18 @@ _MOST = 1 << 20
 async def restart(run_dir: str | os.PathLike[str]) -> Switched:
     """Start the release that runs anew, with the same keeper, and wait for the app.
 
-    To cancel it does not undo it. Raises AbsentError if none runs, StartError if the
-    app does not start; the keeper goes on trying then.
+    A keeper of another installation of forza is replaced by one of this, as if the
+    release were started again. To cancel it does not undo it. Raises AbsentError if
+    none runs, StartError if the app does not start; the keeper goes on trying then.
     """
     place = RunDir(run_dir)
     place.must_exist()
-    with place.locked():
+    with place.locked() as lock:
         record, keeper = await asyncio.to_thread(_running, place)
         with keeper:
             how = Launch.from_json(record.launch or {})
+            if not await asyncio.to_thread(_is_ours, keeper.pid):
+                return await switch(place, record.id, how, lock=lock)
             folder = place.release(record.id)
             event = await _anew(folder / START_LOG, keeper, how)
             if event.get("metric") != 1:
@@ -57,6 +64,22 @@ def _running(run_dir: RunDir) -> tuple[Record, Keeper]:
         if keeper is not None:
             return record, keeper
     raise AbsentError(f"nothing runs in {run_dir}: see solenoid start")
+
+
+def _is_ours(pid: int) -> bool:
+    """Say whether a keeper would start its app by the forza that is beside us.
+
+    It runs a program of ours while it sleeps, and Python else. Who is not to be seen
+    is taken for one of ours.
+    """
+    try:
+        words = [os.readlink(f"/proc/{pid}/exe")]
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words += os.fsdecode(file.read()).split("\0")
+    except OSError:
+        return True
+    ours = (f"{sys.prefix}/", f"{os.path.dirname(os.path.dirname(__file__))}/")
+    return any(word.startswith(ours) for word in words)
 
 
 async def _anew(path: Path, keeper: Keeper, how: Launch) -> dict[str, Any]:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 Have an app end and start anew, the same release with the same variables and the same
-keeper (its pid stays), and wait for its start event, which is printed."""
+keeper (its pid stays), and wait for its start event, which is printed. A keeper of
+another installation of forza is replaced by one of this: that is how to upgrade."""
 MORE = """\
 examples:
   solenoid restart --run-dir ./run

@@ -7,10 +7,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +27,6 @@ from tests.solenoid.servers import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.solenoid.drones.operator import Operator
     from tests.solenoid.servers import S3Server, WebServer
@@ -270,39 +270,6 @@ def settled(operator: Operator, name: str) -> bool:
     return operator.versions([name])[name] is not None
 
 
-def test_interrupted(operator: Operator) -> None:
-    """Ctrl-C: the drone in the middle gets it whole, and no other begins."""
-    operator.deploy()
-    operator.version("2.0.0", slow(2))
-    with operator.popen("deploy", str(operator.app), "--batch", "1") as child:
-        place = operator.run_dir("web1") / "releases"
-        wait_until(lambda: len(started(place)) > 1, "start")
-        child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=PATIENCE)
-    assert child.returncode == 30, err
-    assert "interrupted: no other drone begins; web1 go on" in err
-    assert "1 done, 2 untouched" in err
-    assert operator.versions() == {**ALL_ONE, "web1": "2.0.0"}
-
-
-def test_interrupted_twice(operator: Operator) -> None:
-    """The second Ctrl-C leaves at once, and says who was in the middle of what."""
-    operator.deploy()
-    operator.version("2.0.0", slow(4))
-    with operator.popen("deploy", str(operator.app), "--batch", "1") as child:
-        place = operator.run_dir("web1") / "releases"
-        wait_until(lambda: len(started(place)) > 1, "start")
-        child.send_signal(signal.SIGINT)
-        assert child.stderr is not None
-        lines = iter(child.stderr.readline, "")
-        assert any("interrupted" in line for line in lines)
-        child.send_signal(signal.SIGINT)
-        rest = child.stderr.read()
-        assert child.wait(PATIENCE) == 130
-    assert "left in the middle: web1 (start)" in rest
-    wait_until(lambda: settled(operator, "web1"), "end on web1")
-
-
 def test_rollback(operator: Operator) -> None:
     """Back to the release before, on all drones, without fetching anything."""
     operator.deploy()
@@ -318,6 +285,33 @@ def test_rollback(operator: Operator) -> None:
     assert operator.versions() == ALL_TWO
     operator.results("stop", "-a", "shop")
     assert operator.versions() == dict.fromkeys(NAMES)
+
+
+def test_upgrade(operator: Operator) -> None:
+    """Another solenoid leaves apps alone until they are restarted, which upgrades."""
+    operator.deploy()
+    keepers = {name: line["keeper"] for name, line in operator.status().items()}
+    operator.results("restart", "-a", "shop")
+    again = {name: line["keeper"] for name, line in operator.status().items()}
+    assert again == keepers
+    newer = operator.folder / "newer"
+    for package in ("forza", "solenoid"):
+        shutil.copytree(ROOT / package, newer / package)
+    with (newer / "solenoid" / "__init__.py").open("a") as file:
+        file.write("# newer\n")
+    operator.environ["PYTHONPATH"] = str(newer)
+    operator.results("rollback", "9.9.9", "-a", "shop", status=31)
+    assert {line["keeper"] for line in operator.status().values()} == {
+        *keepers.values()
+    }
+    operator.results("restart", "-a", "shop")
+    assert operator.versions() == ALL_ONE
+    for name, line in operator.status().items():
+        assert line["keeper"] != keepers[name]
+        current = operator.bases / name / "current"
+        program = os.readlink(f"/proc/{line['keeper']}/exe")
+        words = Path(f"/proc/{line['keeper']}/cmdline").read_text()
+        assert str(current.resolve()) in program + words
 
 
 def test_audit(operator: Operator) -> None:
