@@ -48,6 +48,9 @@ step that can fail has a status of its own: docs/exit-codes.md.
 """
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
 def main() -> None:
     """Run the program: the entry point of the script `solenoid`. Does not return."""
     sys.exit(_main(sys.argv[1:]))
@@ -83,15 +86,23 @@ def _command(name: str, words: Sequence[str]) -> int:
     except SolenoidError as error:
         console.fail(error)
         return status_of(error, legacy=console.legacy_exit)
-    except KeyboardInterrupt:  # before _run, or after it
+    except KeyboardInterrupt:  # before _run
+        _ignore_signals()
         console.error("interrupted")
         return of_signal(signal.SIGINT)
     except asyncio.CancelledError:  # by a signal: see _run
+        _ignore_signals()
         number = asked[0] if asked else signal.SIGTERM
         console.error("interrupted" if number == signal.SIGINT else "told to end")
         return of_signal(number)
     finally:
         console.close()
+
+
+def _ignore_signals() -> None:
+    """Let the next ^C not kill us while we say that the first was heard."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _load(name: str, words: Sequence[str]) -> ModuleType:
@@ -119,15 +130,20 @@ async def _run(
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
 
-    def end(number: signal.Signals) -> None:
-        asked.append(number)
+    # Not by the loop's own handlers, which end with it, while the next ^C comes.
+    def end(number: int, _: object) -> None:
+        asked.append(signal.Signals(number))
+        if loop.is_closed():
+            return
         if len(asked) == 1:
-            task.cancel()
+            loop.call_soon_threadsafe(task.cancel)
         else:
-            console.info("clearing up")
+            loop.call_soon_threadsafe(console.info, "clearing up")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end, number)
+    for number in _ENDING:
+        # A shell's background jobs are not meant by the ^C at its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
     status: int | None = await command.run(options, console)
     return status or 0
 

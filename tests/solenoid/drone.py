@@ -57,6 +57,30 @@ def snapshot(
     return path
 
 
+def large(path: Path, entries: int) -> Path:
+    """Make a snapshot with as many entries: of ten, nine are files, half text."""
+    about = {"name": "shop", "version": "1.0.0", "scripts": {"start": "node server.js"}}
+    folders = entries // 10
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+
+        def add(name: str, data: bytes) -> None:
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+
+        add("package.json", json.dumps(about).encode())
+        add("server.js", SERVER.encode())
+        for number in range(folders):
+            entry = tarfile.TarInfo(f"package/node_modules/package-{number}/lib")
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(entry)
+        for number in range(entries - folders - 2):
+            folder = f"node_modules/package-{number % folders}/lib"
+            data = f"exports.value = {number};\n".encode() * 50 + os.urandom(1000)
+            add(f"{folder}/some-module-{number}.js", data)
+    return path
+
+
 def become_plain() -> None:
     """Be a plain user, after fork; what root alone may read is lent, if it must be."""
     own = [sys.executable, os.__file__, __file__, json.__file__]

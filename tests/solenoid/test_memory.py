@@ -4,18 +4,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import subprocess
 import sys
-import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.conftest import PATIENCE, ROOT
-from tests.solenoid.drone import SERVER
+from tests.solenoid.drone import large
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,38 +21,6 @@ if TYPE_CHECKING:
     from tests.solenoid.servers import WebServer
 
 ENTRIES = 12_202
-FOLDERS = 1_200
-
-
-def large(path: Path) -> bytes:
-    """Return a snapshot with as many entries as a large node_modules tree has."""
-    about = {"name": "shop", "version": "1.0.0", "scripts": {"start": "node server.js"}}
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-
-        def add(name: str, data: bytes) -> None:
-            entry = tarfile.TarInfo(f"package/{name}")
-            entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
-
-        add("package.json", json.dumps(about).encode())
-        add("server.js", SERVER.encode())
-        for number in range(FOLDERS):
-            entry = tarfile.TarInfo(f"package/node_modules/package-{number}/lib")
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            archive.addfile(entry)
-        # Half of it is text, half of it does not get smaller.
-        for number in range(ENTRIES - FOLDERS - 2):
-            folder = f"node_modules/package-{number % FOLDERS}/lib"
-            data = f"exports.value = {number};\n".encode() * 50 + os.urandom(1000)
-            add(f"{folder}/some-module-{number}.js", data)
-    return path.read_bytes()
-
-
-@pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """That snapshot."""
-    return large(tmp_path_factory.mktemp("large") / "large.tgz")
-
 
 # A process that is forked counts what its parent had: so the parent is small.
 MEASURED = """
@@ -95,12 +60,11 @@ def test_start_from_a_presigned_url(
     one: Drone,
     place: Path,
     request: pytest.FixtureRequest,
-    content: bytes,
     tls: bool,
 ) -> None:
     """30 MB at the most: to fetch, check, unpack, start, and see that it runs."""
     web: WebServer = request.getfixturevalue("secure_web" if tls else "web")
-    web.objects["/large.tgz"] = content
+    web.objects["/large.tgz"] = large(place / "large.tgz", ENTRIES).read_bytes()
     options: dict[str, Any] = {"url": web.url}
     if tls:
         request.getfixturevalue("authority").cert_pem.write_to_path(
