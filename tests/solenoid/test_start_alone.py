@@ -10,18 +10,18 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from solenoid import _landlock
 from tests.conftest import CHILDREN, PATIENCE
 from tests.solenoid.drone import BROKEN, SERVER, Drone, ask, event_of, lives, snapshot
-
-if TYPE_CHECKING:
-    import subprocess
 
 CANARY = "canary-5f2c1e"
 # Starts what outlives it in a session of its own, and takes no notice of SIGTERM.
@@ -333,3 +333,48 @@ def test_told_to_end(one: Drone, place: Path) -> None:
     assert now["running"] is True
     assert ask(now["start"])["version"] == "1.0.0"
     assert processes("1.1.0-").keys() == set()
+
+
+def test_not_installed(one: Drone, place: Path) -> None:
+    """PYTHONPATH alone will do, although keeper, monitor and app do not inherit it."""
+    python = os.path.join(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+    alone = [python, "-I", "-c", "import solenoid"]
+    if (
+        sys.base_prefix == sys.prefix
+        or not subprocess.run(alone, stderr=subprocess.DEVNULL, check=False).returncode
+    ):
+        pytest.skip("needs a Python in which solenoid is not installed")
+    library = place / "library"
+    library.mkdir()
+    for name in ("solenoid", "forza", "uvloop", "orjson"):
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        shutil.copytree(Path(found.origin).parent, library / name)
+    one.environ = {**one.environ, "PYTHONPATH": str(library)}
+    words = ["start", "--from", str(snapshot(place / "a.tgz"))]
+    words += ["--run-dir", str(one.run_dir), "--start-timeout", str(PATIENCE)]
+    if one.root:
+        words += ["--system-user", one.user.name]
+    ended = subprocess.run(
+        [python, "-m", "solenoid", *words],
+        cwd=place,
+        env=one.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    app = ask(event_of(ended))
+    assert "PYTHONPATH" not in app["env"]
+    # What keeps it is of the copy, and so is what starts it again.
+    restarted = subprocess.run(
+        [python, "-m", "solenoid", "restart", "--run-dir", str(one.run_dir)],
+        cwd=place,
+        env=one.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert restarted.returncode == 0, restarted.stderr
+    assert ask(event_of(restarted))["pid"] != app["pid"]
