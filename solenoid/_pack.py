@@ -76,7 +76,7 @@ def _pack(
     stop: threading.Event,
 ) -> Packed:
     about = _listed(folder, stop)
-    if to.is_dir():
+    if os.path.isdir(to):
         # As npm: @shop/server 1.0.0 is shop-server-1.0.0.tgz.
         plain = str(about["name"]).removeprefix("@").replace("/", "-")
         to /= f"{plain}-{about['version']}.tgz"

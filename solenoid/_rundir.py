@@ -87,8 +87,14 @@ class RunDir:
         return current(self.path)
 
     def must_exist(self) -> None:
-        """Raise AbsentError where no app has ever been."""
-        if not self.releases.is_dir():
+        """Raise AbsentError where no app has ever been, or what `check` does."""
+        try:
+            there = self.releases.is_dir()
+        except OSError as error:
+            raise RestrictError(
+                f"cannot look into {self.path}: {error.strerror}", blame="user"
+            ) from error
+        if not there:
             raise AbsentError(f"no app in {self.path}")
         self.check()
 

@@ -137,7 +137,8 @@ def _installed(scheme: str) -> Callable[[dict[str, object]], Storage]:
     found = {point.name: point for point in entry_points(group=GROUP)}
     if scheme not in found:
         known = ", ".join(sorted({*_BUILT_IN, *found}))
-        raise StorageError(f"no storage for {scheme}: URLs (there are {known})")
+        why = f"no storage for {scheme}: URLs (there are {known})"
+        raise StorageError(why, blame="user")
     factory: Callable[[dict[str, object]], Storage] = found[scheme].load()
     return factory
 

