@@ -32,27 +32,50 @@ class Place:
 
     Solenoid itself comes from the `wheelhouse`; without one it has to be there, and
     `solenoid` are the words that run it. It may take `timeout` seconds for anything.
+    Another that is at work there is waited for, up to `wait` seconds: one that a
+    deployer has left who was killed, for instance.
     """
 
     run_dir: str
     wheelhouse: Wheelhouse | None = None
     solenoid: tuple[str, ...] = ()
     timeout: float = 600.0
+    wait: float = 0.0
 
     def on(self, visit: Visit) -> str:
         """Return the run directory on the drone of a visit."""
         return visit.drone.fill(self.run_dir)
 
     async def ask(
-        self, visit: Visit, verb: str, *options: str, input: bytes = b""
+        self,
+        visit: Visit,
+        verb: str,
+        *options: str,
+        input: bytes = b"",
+        wait: float | None = None,
     ) -> dict[str, Any]:
-        """Have solenoid do a verb on the app; return its answer."""
+        """Have solenoid do a verb on the app; return its answer.
+
+        `wait` is how long another is waited for, if not as usual.
+        """
         await self.prepare(visit)
         words = [*visit.solenoid, verb, *options, "--run-dir", self.on(visit)]
         accept = (0, 1) if verb == "status" else (0,)
-        return await ask(
-            visit.session, words, input=input, timeout=self.timeout, accept=accept
-        )
+        deadline = monotonic() + (self.wait if wait is None else wait)
+        while True:
+            try:
+                return await ask(
+                    visit.session,
+                    words,
+                    input=input,
+                    timeout=self.timeout,
+                    accept=accept,
+                )
+            except StepError as error:
+                if error.reply.get("step") != "lock" or monotonic() >= deadline:
+                    raise
+            visit.tell(visit.at.step, "waits for another solenoid there")
+            await asyncio.sleep(_LOOK_AGAIN)
 
     async def prepare(self, visit: Visit) -> None:
         """Have solenoid on the drone, once in a visit, if there is an app at all."""
@@ -144,15 +167,7 @@ class Place:
         be at work, and is waited for.
         """
         words = ["stop"] if release is None else ["rollback", release]
-        deadline = monotonic() + self.timeout
-        while True:
-            try:
-                await self.ask(visit, *words)
-                return
-            except StepError as error:
-                if error.reply.get("step") != "lock" or monotonic() > deadline:
-                    raise
-            await asyncio.sleep(_LOOK_AGAIN)
+        await self.ask(visit, *words, wait=self.timeout)
 
     async def busy(self, visit: Visit) -> bool:
         """Say whether a solenoid is at work there: it holds a lock as long as it is."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from solenoid._errors import UsageError
 from solenoid.drones._errors import InventoryError
 from solenoid.drones._inventory import App
+from solenoid.drones._place import Place
 from solenoid.drones._probe import parse_probe
+from solenoid.drones._wheelhouse import Wheelhouse
 
 if TYPE_CHECKING:
     import argparse
@@ -66,6 +68,12 @@ def drones_of(app: App, inventory: Inventory) -> tuple[Drone, ...]:
     if not found:
         raise UsageError(f"{app.name} is for none of the drones that were asked for")
     return found
+
+
+def place_of(options: argparse.Namespace, app: App) -> Place:
+    """Return where the app is, and how solenoid is asked about it there."""
+    assert app.run_dir is not None
+    return Place(app.run_dir, Wheelhouse(), timeout=options.timeout, wait=options.wait)
 
 
 def default_run_dir(name: str) -> str:

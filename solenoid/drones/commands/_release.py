@@ -13,11 +13,9 @@ from solenoid._environ import parse_environ
 from solenoid._errors import EnvironError
 from solenoid._fetch import fetch
 from solenoid.drones._errors import InventoryError
-from solenoid.drones._place import Place
 from solenoid.drones._snapshot import Sent, Stored, for_drones
 from solenoid.drones._start import Start
-from solenoid.drones._wheelhouse import Wheelhouse
-from solenoid.drones.commands._app import drones_of
+from solenoid.drones.commands._app import drones_of, place_of
 from solenoid.drones.commands._change import Change, chosen
 from solenoid.drones.commands._options import strategy_of
 from solenoid.storage import redacted
@@ -65,7 +63,7 @@ class Release:
         self._drones = chosen(options, verb, self._scope, drones)
         self._strategy = strategy_of(options, app)
         self._words = [*_words(options, app), *options.rest]
-        self._place = Place(app.run_dir, Wheelhouse(), timeout=options.timeout)
+        self._place = place_of(options, app)
 
     @classmethod
     async def of(

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from solenoid.drones._place import Place
-from solenoid.drones._wheelhouse import Wheelhouse
-from solenoid.drones.commands._app import app_of, drones_of
+from solenoid.drones.commands._app import app_of, drones_of, place_of
 from solenoid.drones.commands._change import Change, carry_out, chosen
 from solenoid.drones.commands._options import inventory_of, strategy_of
 
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from solenoid.drones._inventory import App
+    from solenoid.drones._place import Place
     from solenoid.drones._visit import Action
 
 
@@ -27,7 +26,7 @@ async def change_app(
     inventory = inventory_of(options)
     app = app_of(options, inventory)
     assert app.run_dir is not None
-    action = make(Place(app.run_dir, Wheelhouse(), timeout=options.timeout), app)
+    action = make(place_of(options, app), app)
     scope = f"{options.drones} {app.run_dir}"
     drones = chosen(options, action.verb, scope, drones_of(app, inventory))
     about = {"app": app.name, "version": "", "run_dir": app.run_dir}

@@ -18,6 +18,7 @@ from solenoid.drones._report import (
     EXIT_SOME,
     json_line,
     printable,
+    put,
 )
 from solenoid.drones._rollout import Strategy
 from solenoid.drones._run import Run
@@ -80,12 +81,11 @@ async def run(options: argparse.Namespace, console: Console) -> int:
         )
         async for result in found:
             if options.json:
-                for line in _lines(result):
-                    sys.stdout.write(json_line(line))
-                sys.stdout.flush()
+                said = "".join(json_line(line) for line in _lines(result))
+                put(sys.stdout, said)
     lines = [line for name in found.drones for line in _lines(found.results[name])]
     if not options.json:
-        sys.stdout.write(_table(lines))
+        put(sys.stdout, _table(lines))
     running = sum(bool(line.get("running")) for line in lines)
     if running == len(lines):
         return EXIT_ALL

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -557,6 +558,36 @@ def test_other_verbs(tmp_path: Path) -> None:
             assert run.results["web1"].changed
             assert not run.results["web2"].changed
             assert web["web2"].verbs("stop") == []
+
+    wait(main())
+
+
+@pytest.mark.parametrize("wait_for", [0.0, PATIENCE])
+def test_another_solenoid_at_work(wait_for: float, tmp_path: Path) -> None:
+    """One that holds the run directory is waited for, if that is wanted."""
+
+    async def main() -> None:
+        async with field(tmp_path, "web1") as web:
+            at_work = ["pid 7"]
+
+            async def script(
+                words: list[str], said: str
+            ) -> tuple[int, str, str] | None:
+                if words[1] == "stop" and at_work:
+                    why = f"another solenoid is at work ({at_work.pop()})"
+                    refused = {"ok": False, "step": "lock", "error": why}
+                    return 23, json.dumps(refused), ""
+                return None
+
+            web["web1"].script = script
+            place = Place("/run/shop", solenoid=("solenoid",), wait=wait_for)
+            await all_of(run := web.run(Stop(place)))
+            found = run.results["web1"]
+            assert found.state == ("done" if wait_for else "failed")
+            if not wait_for:
+                assert found.step == "lock"
+                assert found.error == "another solenoid is at work (pid 7)"
+                assert found.release == "1"
 
     wait(main())
 
