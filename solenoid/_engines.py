@@ -21,6 +21,7 @@ from solenoid.storage import redacted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_PATIENCE = 10.0
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "armv7l"}
 
 
@@ -61,6 +62,32 @@ async def find_engines(
     if "node" in sources:
         asked.setdefault("node", sources["node"].default)
     return [await _find(name, text, sources[name]) for name, text in asked.items()]
+
+
+def node_in_path() -> Version | None:
+    """Return the version of the node in our PATH, which runs who has no engine."""
+    import subprocess
+
+    try:
+        said = subprocess.run(
+            ["node", "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        ).stdout
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    return parse_version(said)
+
+
+def fits(version: Version | None, text: str) -> bool:
+    """Say whether a version is in a range; what is no range, none is in."""
+    try:
+        return version is not None and Range(text).allows(version)
+    except ValueError:
+        return False
 
 
 async def _find(name: str, text: str, source: EngineSource) -> Engine:

@@ -9,7 +9,7 @@ from errno import EDQUOT, EIO, ENOSPC
 from typing import TYPE_CHECKING
 
 from solenoid._config import Config
-from solenoid._engines import find_engines
+from solenoid._engines import find_engines, fits, node_in_path
 from solenoid._errors import AbsentError, CleanError, RestrictError, StartError
 from solenoid._launch import Launch
 from solenoid._obtain import obtain
@@ -66,11 +66,16 @@ async def start(
         folder = place.release(record.id)
         package = await read_package(folder / "package")
         engines = await find_engines(package.engines, settings.engines)
-        if "node" in package.engines and "node" not in settings.engines:
-            told.warn(
-                f"package.json asks for node {package.engines['node']!r}, and no"
-                " engines.node is configured: the one in PATH runs the app"
-            )
+        wanted = package.engines.get("node")
+        if wanted is not None and "node" not in settings.engines:
+            found = await asyncio.to_thread(node_in_path)
+            if not fits(found, wanted):
+                what = found or "none that tells its version"
+                told.warn(
+                    f"package.json asks for node {wanted!r}, and the one in PATH, which"
+                    f" runs the app, is {what}: install one that fits, or have"
+                    " engines.node in the configuration"
+                )
         user = await ensure_user(app.system_user)
         variables = environment(app, record, folder, user, engines)
         await check_program(package, variables, user)
