@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from solenoid.drones._wheelhouse import Archive, Wheelhouse
 
 
+# How long a drone may take to look, or to unpack and try what it has got.
+_PATIENCE = 600.0
+
+
 async def ensure_solenoid(session: Session, wheelhouse: Wheelhouse) -> list[str]:
     """Return the words that run this version of solenoid on the drone.
 
@@ -55,7 +59,7 @@ async def _ask(
 ) -> dict[str, Any]:
     order["base"] = session.drone.base or ""
     words = remote(session.drone, "install", action, order)
-    said = answer(await session.run(words, input=data))
+    said = answer(await session.run(words, input=data, timeout=_PATIENCE))
     if "error" in said:
         raise BootstrapError(session.drone, said["error"])
     return said

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 # Without a sign of life for so many seconds a deployer is taken for dead, on the drone
 # and by itself. It gives one four times in that time.
 LEASE = 45.0
-# How long the drone may take to give a lock back.
-_GOODBYE = 5.0
+# How long the drone may take to say something at all, and to give a lock back.
+ANSWER, _GOODBYE = 60.0, 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,13 @@ async def lock(
     beats = asyncio.create_task(held.beat())
     ended = asyncio.create_task(channel.wait())
     try:
-        await held.settle(ended)
+        try:
+            async with asyncio.timeout(wait + ANSWER):
+                await held.settle(ended)
+        except TimeoutError:
+            raise LockedError(
+                session.drone, f"no word of the lock in {wait + ANSWER:g} s", None
+            ) from None
         yield held
     finally:
         beats.cancel()
@@ -230,7 +236,8 @@ async def break_lock(
         "base": session.drone.base or "",
         "owner": owner or operator(),
     }
-    ended = await session.run(remote(session.drone, "lock", "break", order))
+    words = remote(session.drone, "lock", "break", order)
+    ended = await session.run(words, timeout=ANSWER)
     said = answer(ended)
     if "broken" not in said:
         raise LockedError(

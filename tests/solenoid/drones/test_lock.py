@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from solenoid import AbsentError, drones
+from solenoid.drones import _lock
 from solenoid.drones.remote import audit
 from solenoid.drones.remote import lock as remote_lock
 from tests.conftest import PATIENCE, ROOT
@@ -354,6 +355,26 @@ def test_a_connection_that_only_we_know_is_broken(fleet: Fleet) -> None:
 
     with Proxy(server.port) as proxy:
         asyncio.run(main())
+
+
+def test_a_drone_that_says_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no answer comes, that is an error after a while."""
+    server = fleet.add("web")
+    python = server.home / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *-S*) exit 0;; esac\nsleep 600\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(_lock, "ANSWER", 1.0)
+
+    async def main() -> None:
+        drone = replace(server.drone, python=str(python))
+        async with drones.Ssh() as ssh, ssh.session(drone) as session:
+            with pytest.raises(drones.LockedError, match="no word of the lock in 1 s"):
+                async with drones.lock(session, str(server.home), "x"):
+                    raise AssertionError("it said nothing")
+
+    asyncio.run(main())
 
 
 DEPLOYER = """
