@@ -498,3 +498,21 @@ def test_activate_over_a_folder(tmp_path: Path) -> None:
     with pytest.raises(solenoid.ActivateError, match=r"cannot switch .*snapshot"):
         asyncio.run(solenoid.activate(tmp_path, "1"))
     assert {p.name for p in tmp_path.iterdir()} == {"releases", "snapshot"}
+
+
+def test_what_cannot_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a disk does not take is an error, and leaves nothing; no `sync` is none."""
+    path = tmp_path / "a.tgz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("package/a"), io.BytesIO())
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    unpack(path, tmp_path / "first")
+    assert (tmp_path / "first" / "package" / "a").exists()
+    (programs / "sync").write_text("#!/bin/sh\necho Input/output error >&2; exit 1\n")
+    (programs / "sync").chmod(0o755)
+    with pytest.raises(solenoid.UnpackError, match="Input/output error") as caught:
+        unpack(path, tmp_path / "second")
+    assert caught.value.blame == "system"
+    assert sorted(os.listdir(tmp_path)) == ["a.tgz", "bin", "first"]
