@@ -127,10 +127,12 @@ class Place:
         """
         # Who was late already has had the time that there is.
         deadline = monotonic() + (0 if lost.kind == "timeout" else self.timeout)
-        visit.tell("look", "the connection was lost")
+        visit.tell(visit.at.step, "the connection was lost")
         try:
-            while await visit.steadily(lambda: self.busy(visit)):
-                if monotonic() > deadline:
+            idle = 0
+            while idle < 2:  # it may have been about to begin
+                idle = 0 if await visit.steadily(lambda: self.busy(visit)) else idle + 1
+                if not idle and monotonic() > deadline:
                     raise StepError(
                         f"{lost}; solenoid is still at work there", unclear=True
                     )
