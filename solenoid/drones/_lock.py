@@ -145,8 +145,8 @@ class Lock:
             why = f"locked by {other}"
             if said.get("twin"):
                 why = (
-                    f"it is the same machine as {other.drone}, where this very run is"
-                    " at work: give it one name"
+                    f"it is the same machine as {other.drone}, which this very run"
+                    " has locked: give it one name"
                 )
             raise LockedError(self.drone, why, other)
         if said.get("state") != "held":

@@ -126,14 +126,17 @@ class Holder:
         file = self.get()
         if file is None:
             return 1
-        last = read(file).get("run")
+        last = read(file)
+        if self.is_twin(last):  # it has been here already
+            say(state="busy", twin=True, **last)
+            return 1
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         about = {"owner": self.owner, "since": since, "what": self.what, **self.whose}
         # What is written stays: the next one knows by it who was the last before.
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps({**about, "pid": os.getpid()}).encode(), 0)
         self.log(self.what, "lock taken")
-        say(state="held", resumed=last == self.whose["run"], **about)
+        say(state="held", resumed=last.get("run") == self.whose["run"], **about)
         alive = True
         while alive and now() < self.until:
             alive = self.listen(self.until - now())
@@ -163,7 +166,7 @@ class Holder:
                 return None
 
     def is_twin(self, other: Mapping[str, Any]) -> bool:
-        """Say whether our own run has the lock, under another name of this drone."""
+        """Say whether it is our own run, under another name of this drone."""
         if other.get("run") != self.whose["run"]:
             return False
         return bool(other.get("drone") != self.whose["drone"])

@@ -18,6 +18,7 @@ import pytest
 
 import solenoid
 from solenoid import drones
+from solenoid.drones.remote.lock import is_busy
 from tests.conftest import PATIENCE, ROOT
 from tests.proxy import Proxy
 from tests.solenoid.conftest import BUCKET
@@ -193,6 +194,31 @@ def test_cut_in_the_start(operator: Operator) -> None:
             out, err = child.communicate(timeout=2 * PATIENCE)
         assert child.returncode == 0, err + out
         assert operator.versions() == ALL_TWO
+
+
+def test_cut_in_whatever(operator: Operator) -> None:
+    """What is cut off in the middle is brought to its end, and that is found out."""
+    lazy = "process.on('SIGTERM', () => {});\n" + slow(1)
+    operator.version("1.0.0", lazy)
+    operator.deploy()
+    operator.version("2.0.0", lazy)
+    operator.deploy()
+    run_dir = str(operator.run_dir("web2"))
+    with Proxy(operator.drones["web2"].port) as proxy:
+        put_between(operator, "web2", proxy)
+        for verb, version in (
+            ("rollback", "1.0.0"),
+            ("restart", "1.0.0"),
+            ("stop", None),
+        ):
+            with operator.popen(verb, "-a", "shop", "--json") as child:
+                wait_until(lambda: is_busy(run_dir), verb)
+                made = proxy.made
+                proxy.reset()
+                out, err = child.communicate(timeout=2 * PATIENCE)
+            assert child.returncode == 0, err + out
+            assert proxy.made > made
+            assert operator.versions() == dict.fromkeys(NAMES, version)
 
 
 def test_cut_before_going_back(operator: Operator) -> None:
