@@ -44,6 +44,37 @@ def refused(drone: drones.Drone, **settings: object) -> drones.SessionError:
     return caught.value
 
 
+# --- Ciphers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("server", "ours", "expected"),
+    [
+        ("", "", "aes256-gcm@openssh.com"),
+        ("Ciphers aes128-gcm@openssh.com,aes128-ctr", "", "aes128-gcm@openssh.com"),
+        ("Ciphers aes192-ctr", "", "aes192-ctr"),
+        (
+            "Ciphers chacha20-poly1305@openssh.com",
+            "",
+            "chacha20-poly1305@openssh.com",
+        ),
+        ("", "Ciphers aes256-ctr,aes128-gcm@openssh.com\n", "aes256-ctr"),
+    ],
+)
+def test_ciphers(server: str, ours: str, expected: str, fleet: Fleet) -> None:
+    """The cheapest that both know; nobody is refused; who has chosen is heeded."""
+    drone = fleet.add("web", *filter(None, [server])).drone
+    fleet.config.write_text(ours)
+
+    async def main() -> str:
+        async with drones.Ssh() as ssh:
+            connection = await ssh.connect(drone)
+            connection.close()
+            return str(connection.get_extra_info("send_cipher"))
+
+    assert asyncio.run(main()) == expected
+
+
 # --- Host keys --------------------------------------------------------------------
 
 
