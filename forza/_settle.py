@@ -10,6 +10,11 @@ import sys
 
 from forza._libc import libc
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import FileIO
+
 PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_THP_DISABLE = 41
 _DONTNEED = 4  # MADV_DONTNEED
@@ -26,7 +31,7 @@ def settle(loop: object) -> None:
     gc.collect()
     for step in (
         _refuse_huge_pages,
-        lambda: _drop_buffer(loop),
+        lambda: _drop_zeros(loop),
         _trim_heap,
         _unmap_clean_file_pages,  # last, or the others bring some of them back
     ):
@@ -41,21 +46,46 @@ def _refuse_huge_pages() -> None:
     libc("prctl")(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
-def _drop_buffer(loop: object) -> None:
-    """Real: give back the pages of the loop that hold only zeros (240 kB).
+def _drop_zeros(loop: object) -> None:
+    """Real: give back pages that hold only zeros.
 
     uvloop's Loop contains a buffer for its stream transports, of which forza has
-    none, and making the loop has touched every page of it.  A private page of zeros
-    reads the same after the kernel has taken it back.  Only the loop's own pages are
-    looked at, and in its own thread: so nobody writes there between look and taking.
+    none, and making the loop has touched every page of it (240 kB). The interpreter's
+    table of names has grown a moment ago, and is half empty (80 kB). A private page of
+    zeros reads the same after the kernel has taken it back.
+
+    Nobody may write there between look and taking. The loop's own pages are used in
+    its own thread, this one. Those of other large blocks could be anybody's, so these
+    are looked at in a process of one thread only. The small objects that the looking
+    itself makes are elsewhere.
     """
     zeros, madvise = bytes(PAGE), libc("madvise")
-    first, end = -(-id(loop) // PAGE) * PAGE, id(loop) + type(loop).__basicsize__
     with open("/proc/self/mem", "rb", 0) as memory:
-        for address in range(first, end - PAGE + 1, PAGE):
-            memory.seek(address)
-            if memory.read(PAGE) == zeros:
-                madvise(address, PAGE, _DONTNEED)
+        blocks = [(id(loop), type(loop).__basicsize__)]
+        if len(os.listdir("/proc/self/task")) == 1:
+            blocks += _large_blocks(memory)
+        for block, size in blocks:
+            for page in range(-(-block // PAGE) * PAGE, block + size - PAGE + 1, PAGE):
+                memory.seek(page)
+                if memory.read(PAGE) == zeros:
+                    madvise(page, PAGE, _DONTNEED)
+
+
+def _large_blocks(memory: FileIO) -> Iterator[tuple[int, int]]:
+    """Find the blocks that malloc (glibc's) has mapped one by one: they begin with a
+    page, with nothing before them and with their size, marked by its second bit."""
+    with open("/proc/self/maps", "rb") as maps:
+        for line in maps:
+            where, mode, *_, last = line.split()
+            page, end = (int(n, 16) for n in where.split(b"-"))
+            while mode == b"rw-p" and last == b"0" and page < end:
+                memory.seek(page)
+                before, size = memory.read(8), int.from_bytes(memory.read(8), "little")
+                if size % PAGE == 2 and page + size <= end + 2 and not any(before):
+                    yield page, size - 2
+                    page += size - 2
+                else:
+                    page += PAGE
 
 
 def _trim_heap() -> None:

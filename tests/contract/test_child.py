@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import orjson
+import pytest
 
 from forza import _native as native
 from tests.conftest import CHILDREN, ROOT, MetricsServer
@@ -43,11 +44,17 @@ def test_what_a_child_sees(forza: Forza) -> None:
     assert spawn["meta"]["pid"] == seen["pid"]
 
 
-def test_environment(forza: Forza) -> None:
+@pytest.mark.parametrize("tunables", [None, "glibc.malloc.tcache_count=1"])
+@pytest.mark.parametrize("late", [(), ("all", "forza.plugins.uptime:Uptime")])
+def test_environment(forza: Forza, late: tuple[str, ...], tunables: str | None) -> None:
     """The environment is passed on as it is: nothing added (but for an ordinary user
-    the bind hook, if it is not off), nothing lost."""
+    the bind hook, if it is not off), nothing lost. A foreign plugin makes it pass
+    through the second stage, which has been told more by its own."""
     given = {"GIVEN": "a=b c\nd", "ÜMLAUT": "é", "EMPTY": "", "PYTHONPATH": "/mine"}
-    seen = tell(forza, "--bind-hook", "off", env=given)["environ"]
+    if tunables is not None:
+        given["GLIBC_TUNABLES"] = tunables
+    plugins = [word for name in late for word in ("--plugin", name)]
+    seen = tell(forza, *plugins, "--bind-hook", "off", env=given)["environ"]
     expected = {**os.environ, **given, "FORZA_TEST_RUN": forza.mark}
     expected.pop("FORZA_RUNTIME", None)
     seen.pop("FORZA_RUNTIME", None)

@@ -30,7 +30,7 @@ MIB = 1024
 # file, and those differ from build to build: a static one (Debian's) has more.
 IDLE = {
     # The aim is 4.5, with the guard: what can be seen of the app has cost the rest.
-    (3, 11): (10 * MIB, 4.8 * MIB),
+    (3, 11): (10 * MIB, 4.7 * MIB),
     (3, 12): (11 * MIB, 5.3 * MIB),
     (3, 13): (11 * MIB, 5.3 * MIB),
 }

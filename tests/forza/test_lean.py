@@ -902,18 +902,45 @@ def test_the_buffer_of_the_loop_is_given_back_only_while_it_is_empty() -> None:
 fill = _settle.libc("memset")
 length = 50 * _settle.PAGE
 middle = id(loop) + (type(loop).__basicsize__ - length) // 2
-_settle._drop_buffer(loop)
+_settle._drop_zeros(loop)
 fill(middle, 7, length)
 full = memory()[1]
-_settle._drop_buffer(loop)
+_settle._drop_zeros(loop)
 with open("/proc/self/mem", "rb", 0) as mem:
     mem.seek(middle)
     assert mem.read(length) == b"\7" * length
 fill(middle, 0, length)
-_settle._drop_buffer(loop)
+_settle._drop_zeros(loop)
 assert memory()[1] < full - length // 1024 // 2
 loop.call_soon(loop.stop)
 loop.run_forever()
+"""
+    )
+
+
+def test_zeros_in_large_blocks_are_given_back_only_where_nobody_else_writes() -> None:
+    """A table that is half empty costs half; with a second thread it is left alone."""
+    run_lean(
+        MEMORY
+        + """
+import _thread
+lock = _thread.allocate_lock()
+lock.acquire()
+half = bytearray(4_000_000)
+half[:] = b"7" * 2_000_000 + bytes(2_000_000)
+whole = bytes(half)
+assert half == whole
+before = memory()[1]
+_settle._drop_zeros(loop)
+after = memory()[1]
+assert before - after > 1500, (before, after)
+assert half == whole
+half[2_000_000:] = bytes(2_000_000)
+before = memory()[1]
+_thread.start_new_thread(lock.acquire, ())
+_settle._drop_zeros(loop)
+assert before - memory()[1] < 1000
+lock.release()
 """
     )
 

@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: the forza authors
+# SPDX-License-Identifier: MIT
+"""Make this process fit for forza's modules, and go where it has to."""
+
+# No `from __future__` here: its stand-in is to come first.
+
+import os
+import sys
+
+
+def begin(home: "str | None") -> None:
+    """Run the command line, or the second stage; either ends the process.
+
+    `home` is what was put first on sys.path to find the package, if it was run by path.
+    """
+    # All our modules import it, for a name that none of them uses: 28 kB.
+    if "__future__" not in sys.modules:
+        sys.modules["__future__"] = type(sys)("__future__")
+        vars(sys.modules["__future__"]).update(annotations=None, __getattr__=_future)
+    if home is None:
+        # -m looks in the current directory first, the app's own: nobody's fcntl.py
+        # there shall be taken for the real one.
+        if not sys.flags.safe_path:
+            sys.path.append(sys.path.pop(0))
+        os.environ.pop("_FORZA_STATE", None)
+    else:
+        # The place was needed only until the package was found: in site-packages there
+        # may be namesakes of the standard library's modules.
+        sys.path.remove(home)
+        if "_FORZA_STATE" in os.environ:
+            from forza._stage import resume
+
+            resume()
+        sys.path.append(home)
+    from forza.cli import main
+
+    main()
+
+
+def _future(name: str) -> object:
+    """Let the real module take its place again, if more is asked of it."""
+    if name[:2] == "__":  # the import system's own questions
+        raise AttributeError(name)
+    del sys.modules["__future__"]
+    return getattr(__import__("__future__"), name)
