@@ -223,4 +223,4 @@ def test_talkative_grandchild(forza: Forza, server: MetricsServer) -> None:
         *("sh", "-c", "(while sleep .05; do echo t; done) & echo over; exit 7"),
     )
     assert forza.wait(program).status == 7
-    assert "over\n" in server.text("logs/stdout")
+    server.wait_for("logs/stdout", containing="over\n")

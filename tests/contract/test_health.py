@@ -42,6 +42,7 @@ def test_health(forza: Forza, server: MetricsServer, tmp_path: Path) -> None:
         assert event["metric"] == 1
         program.terminate()
         forza.wait(program)
+    server.wait_closed()
     assert len(server.of("telemetry/sink")) == 4
 
 

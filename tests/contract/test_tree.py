@@ -185,7 +185,7 @@ def test_guard_killed(
     os.kill(parent(pid), signal.SIGKILL)
     assert program.wait(PATIENCE) == 128 + signal.SIGKILL
     wait_until_gone(tree)
-    (last,) = server.of("health/process/exit")
+    (last,) = server.wait_for("health/process/exit")
     assert last["meta"]["signal"] == "SIGKILL"
 
 
