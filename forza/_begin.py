@@ -28,6 +28,9 @@ def begin(home: "str | None") -> None:
         # may be namesakes of the standard library's modules.
         sys.path.remove(home)
         if "_FORZA_STATE" in os.environ:
+            from forza._resident import install
+
+            install()
             from forza._stage import resume
 
             resume()

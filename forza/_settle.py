@@ -55,9 +55,9 @@ def _drop_zeros(loop: object) -> None:
     zeros reads the same after the kernel has taken it back.
 
     Nobody may write there between look and taking. The loop's own pages are used in
-    its own thread, this one. Those of other large blocks could be anybody's, so these
-    are looked at in a process of one thread only. The small objects that the looking
-    itself makes are elsewhere.
+    its own thread, this one. Other large blocks could be anybody's, so these are
+    looked at in a process of one thread only. Of what the looking itself makes, small
+    objects are elsewhere, and the page that was read holds more than zeros.
     """
     zeros, madvise = bytes(PAGE), libc("madvise")
     with open("/proc/self/mem", "rb", 0) as memory:
@@ -72,12 +72,15 @@ def _drop_zeros(loop: object) -> None:
 
 
 def _large_blocks(memory: FileIO) -> Iterator[tuple[int, int]]:
-    """Find the blocks that malloc (glibc's) has mapped one by one: they begin with a
-    page, with nothing before them and with their size, marked by its second bit."""
+    """Find malloc's heap, and the blocks that it (glibc's) has mapped one by one:
+    these begin with a page, with nothing before them and with their size, marked by
+    its second bit."""
     with open("/proc/self/maps", "rb") as maps:
         for line in maps:
             where, mode, *_, last = line.split()
             page, end = (int(n, 16) for n in where.split(b"-"))
+            if last == b"[heap]":
+                yield page, end - page
             while mode == b"rw-p" and last == b"0" and page < end:
                 memory.seek(page)
                 before, size = memory.read(8), int.from_bytes(memory.read(8), "little")

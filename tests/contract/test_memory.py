@@ -29,8 +29,8 @@ MIB = 1024
 # Resident and anonymous kB, idle. Resident counts clean pages of the interpreter's own
 # file, and those differ from build to build: a static one (Debian's) has more.
 IDLE = {
-    # The aim is 4.5, with the guard: what can be seen of the app has cost the rest.
-    (3, 11): (10 * MIB, 4.7 * MIB),
+    # With the guard, which has 0.05, it is 4.48.
+    (3, 11): (10 * MIB, 4.5 * MIB),
     (3, 12): (11 * MIB, 5.3 * MIB),
     (3, 13): (11 * MIB, 5.3 * MIB),
 }
