@@ -25,7 +25,7 @@ _PATIENCE = 60.0
 # Ends of files' names that are no top-level domains.
 _SUFFIXES = (
     *("cfg", "conf", "csv", "ini", "json", "list", "lst", "txt", "yaml", "yml"),
-    *("tml", "tom", "toml", "tomll", "tolm", "otml", "toml~"),
+    *("tml", "tom", "tolm", "tomll"),
 )
 
 

@@ -81,7 +81,7 @@ class Release:
         if self.app.storage is None:
             return self._config.storage
         base = self.app.storage.rstrip("/")
-        return Source(base, self.options_for(base) or {})
+        return Source(base, self.options_for(f"{base}/") or {})
 
     def options_for(self, url: str) -> Mapping[str, object] | None:
         """Return the storage's options if the URL is its own: they are secrets."""

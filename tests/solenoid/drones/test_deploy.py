@@ -104,6 +104,9 @@ def test_from_a_storage_that_signs_nothing(operator: Operator, web: WebServer) -
     assert ended.returncode == 0, ended.stderr
     assert "alice-shop-1.0.0.tgz themselves: it is sent to them" in ended.stderr
     assert operator.versions() == ALL_ONE
+    # The same storage, named by the inventory.
+    operator.write(f'storage = "{web.url}/apps"')
+    operator.results("start", "-a", "shop", "-v", "1.0.0")
     assert {headers.get("x-token") for _, _, headers in web.requests} == {"very-secret"}
     with pytest.raises(solenoid.SolenoidError, match="takes credentials, which stay"):
         asyncio.run(
