@@ -101,12 +101,19 @@ class Run:
     @property
     def busy(self) -> list[str]:
         """Return the drones in the middle of something."""
-        return [name for name, visit in self._visits.items() if visit.busy]
+        visits = self._visits.items()
+        return [name for name, visit in visits if visit.busy and not visit.leaving]
 
     def stop(self, why: str = "interrupted") -> None:
-        """Let nobody begin any more; those in the middle go on to their end."""
+        """Let nobody begin any more; those in the middle go on to their end.
+
+        Who only waits for another's lock has not begun.
+        """
         self.rollout.stop(why)
         self._stopping.set()
+        for visit in self._visits.values():
+            if visit.waits:
+                visit.cancel()
 
     def abandon(self) -> list[Step]:
         """Leave at once; return who was in the middle, and where."""

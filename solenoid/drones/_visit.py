@@ -145,6 +145,17 @@ class Visit:
         return self._reached is not None and self._reached.absent
 
     @property
+    def waits(self) -> bool:
+        """Say whether it waits for another's lock, with nothing done yet."""
+        first = self.busy and not self.changing
+        return first and self.at.step == "lock" and bool(self.at.detail)
+
+    @property
+    def leaving(self) -> bool:
+        """Say whether it was told to leave."""
+        return self._task.cancelling() > 0
+
+    @property
     def session(self) -> Session:
         """Return the connection."""
         assert self._reached is not None

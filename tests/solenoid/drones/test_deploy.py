@@ -201,7 +201,7 @@ def test_cut_in_the_start(operator: Operator) -> None:
 
 def test_cut_in_whatever(operator: Operator) -> None:
     """What is cut off in the middle is brought to its end, and that is found out."""
-    lazy = "process.on('SIGTERM', () => {});\n" + slow(1)
+    lazy = "process.on('SIGTERM', () => setTimeout(process.exit, 1500, 0));\n" + slow(1)
     operator.version("1.0.0", lazy)
     operator.deploy()
     operator.version("2.0.0", lazy)

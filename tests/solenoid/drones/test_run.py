@@ -309,6 +309,47 @@ def test_interrupted(tmp_path: Path) -> None:
     wait(main())
 
 
+def test_interrupted_while_waiting(tmp_path: Path) -> None:
+    """Who waits for another's lock when it is stopped does not begin any more."""
+
+    async def main() -> None:
+        async with field(tmp_path) as web:
+            waiting = asyncio.Event()
+
+            @asynccontextmanager
+            async def connect(
+                drone: Drone, tell: Callable[[str, str], None]
+            ) -> AsyncIterator[Reached]:
+                if drone.name == "web2":
+                    tell("lock", "waits for al@a")
+                    waiting.set()
+                    await asyncio.Event().wait()
+                async with web.connect(drone, tell) as reached:
+                    yield reached
+
+            drones = [drone.drone() for drone in web.drones.values()]
+            run = Run(drones, start(), Strategy(batch=2), connect=connect)
+            web["web1"].hold = asyncio.Event()
+
+            async def interrupt() -> None:
+                await asyncio.gather(waiting.wait(), web["web1"].begun.wait())
+                run.stop()
+                assert run.busy == ["web1"]
+                assert web["web1"].hold is not None
+                web["web1"].hold.set()
+
+            interrupting = asyncio.create_task(interrupt())
+            await all_of(run)
+            await interrupting
+            found = run.results["web2"]
+            assert (found.state, found.step) == ("failed", "lock")
+            assert found.error == "interrupted"
+            assert states(run)["web1"] == "done"
+            assert not web["web2"].asked
+
+    wait(main())
+
+
 def test_abandoned(tmp_path: Path) -> None:
     """The second time one leaves at once, and knows who was where in the middle."""
 
