@@ -47,8 +47,8 @@ examples:
 The app is the one of the inventory that has the package's name. With a storage, in the
 inventory or in ~/.solenoidconf, the snapshot is stored as USER-NAME-VERSION.tgz and the
 drones get a signed URL; without one, or where none can be signed, it goes over the
-connections. Words after -- are
-for `solenoid start` on each drone; the rest is as with `solenoid start --drones`.
+connections. Words after -- are for `solenoid start` on each drone; the rest is as with
+`solenoid start --drones`.
 
 exit status: 0 all drones, 30 some, 31 none, 32 on some drone it is not known what runs;
 130 left by a second Ctrl-C; see docs/exit-codes.md.
