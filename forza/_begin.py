@@ -4,6 +4,7 @@
 
 # No `from __future__` here: its stand-in is to come first.
 
+import gc
 import os
 import sys
 
@@ -23,6 +24,10 @@ def begin(home: "str | None") -> None:
         if not sys.flags.safe_path:
             sys.path.append(sys.path.pop(0))
         os.environ.pop("_FORZA_STATE", None)
+        # No search for garbage while there is none: the app starts half a millisecond
+        # sooner. By default one begins with every 700 new objects; whoever stays can
+        # do with fewer.
+        gc.set_threshold(10_000)
     else:
         # The place was needed only until the package was found: in site-packages there
         # may be namesakes of the standard library's modules.
