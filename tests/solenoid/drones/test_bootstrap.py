@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tests.solenoid.sshd import Fleet, Sshd
 
 
+# What only an installation can have compiled for monitors of other users.
+RESIDENT = "solenoid/current/lib/*/*/forza/__pycache__/_monitor.*.opt-resident.pyc"
+
+
 def on(
     drone: drones.Drone, act: Callable[[drones.Session], Awaitable[object]]
 ) -> object:
@@ -62,6 +66,7 @@ def test_install(fleet: Fleet) -> None:
     async def act(session: drones.Session) -> None:
         wheelhouse = drones.Wheelhouse()
         words = await drones.ensure_solenoid(session, wheelhouse)
+        assert list(server.home.glob(RESIDENT))
         ended = await session.run([*words, "--version"], check=True)
         assert ended.stdout.startswith(b"solenoid ")
         programs = server.home / "solenoid" / "current" / "bin"
