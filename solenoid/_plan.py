@@ -16,7 +16,7 @@ from solenoid._launch import Launch
 from solenoid._pidfile import check_pidfile
 from solenoid._policy import Policy
 from solenoid._reach import barrier, unreachable
-from solenoid._rundir import RunDir, read_tail
+from solenoid._record import given_variables
 from solenoid._target import Target
 
 if TYPE_CHECKING:
@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from solenoid._package import Package
     from solenoid._record import Record
     from solenoid._restrict import User
+    from solenoid._rundir import RunDir
 
 Variables = dict[str, dict[str, str]]
-
-_VARIABLES_MOST = 1 << 24
 
 
 def environment(
@@ -44,7 +43,7 @@ def environment(
     """Return the app's environment, and what of it was given: that is kept with it."""
     given = app.environ
     if given is None:
-        given = _given_before(folder, record)
+        given = given_variables(folder, record)
     made = app_environ(
         os.environ,
         given,
@@ -54,19 +53,6 @@ def environment(
         engines=[engine.bin for engine in engines],
     )
     return {"environ": made, "given": dict(given)}
-
-
-def _given_before(folder: Path, record: Record) -> dict[str, str]:
-    name = (record.launch or {}).get("environ")
-    if name is None:
-        return {}
-    try:
-        found: dict[str, str] = json.loads(read_tail(folder / name, _VARIABLES_MOST))[
-            "given"
-        ]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return found
 
 
 async def check_program(package: Package, variables: Variables, user: User) -> None:

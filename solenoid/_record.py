@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import AbsentError
+from solenoid._rundir import read_tail
 from solenoid._target import Target, sync_folder
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Record:
 
 
 _KNOWN = {field.name for field in fields(Record)}
+_VARIABLES_MOST = 1 << 24
 
 
 def read_record(run_dir: RunDir, name: str) -> Record:
@@ -79,6 +81,20 @@ def records(run_dir: RunDir) -> list[Record]:
                 if record is not None and run_dir.release(record.id).is_dir():
                     found.append(record)
     return sorted(found, key=lambda record: record.made, reverse=True)
+
+
+def given_variables(folder: Path, record: Record) -> dict[str, str]:
+    """Return the variables that the release in `folder` was last started with."""
+    name = (record.launch or {}).get("environ")
+    if name is None:
+        return {}
+    try:
+        found: dict[str, str] = json.loads(read_tail(folder / name, _VARIABLES_MOST))[
+            "given"
+        ]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found
 
 
 def _place(run_dir: RunDir, name: str) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from solenoid._errors import AbsentError, CleanError
-from solenoid._record import forget, records
+from solenoid._record import forget, given_variables, read_record, records
 from solenoid._rundir import RunDir
 from solenoid._stop import keeper_of
 
@@ -70,16 +70,17 @@ async def find_release(run_dir: str | os.PathLike[str], name: str) -> Release:
 async def previous_good(run_dir: str | os.PathLike[str]) -> Release:
     """Return what to go back to: the newest that has passed before the current one.
 
-    That is not the one that was just left by going back, though it is newer. Raises
-    AbsentError if there is none.
+    That is not the one that was just left by going back, though it is newer, nor the
+    current one under another id: the same snapshot, deployed again with the same
+    variables. Raises AbsentError if there is none.
     """
     found = await releases(run_dir)
-    good = _previous_good(found)
+    good = await asyncio.to_thread(_previous_good, RunDir(run_dir), found)
     if good is None:
         now = next((release.id for release in found if release.current), None)
         before = f"before {now} " if now else ""
         raise AbsentError(
-            f"no release {before}in {os.fspath(run_dir)} has passed its gate"
+            f"no other release {before}in {os.fspath(run_dir)} has passed its gate"
         )
     return good
 
@@ -100,7 +101,7 @@ def prune_locked(run_dir: RunDir, keep: int = KEEP) -> list[str]:
     good = next((release for release in found if release.passed is not None), None)
     kept = {release.id for release in found[: max(keep, 0)]}
     kept |= {release.id for release in found if release.current}
-    kept |= {release.id for release in (good, _previous_good(found)) if release}
+    kept |= {release.id for release in (good, _previous_good(run_dir, found)) if release}
     kept |= living  # left over by one that was killed; the next start ends it
     gone = [release for release in found if release.id not in kept]
     try:
@@ -147,10 +148,24 @@ def _all(run_dir: RunDir) -> list[Release]:
     ]
 
 
-def _previous_good(found: Sequence[Release]) -> Release | None:
-    now = next((at for at, release in enumerate(found) if release.current), -1)
-    older = found[now + 1 :]
-    return next((release for release in older if release.passed is not None), None)
+def _previous_good(run_dir: RunDir, found: Sequence[Release]) -> Release | None:
+    now = next((release for release in found if release.current), None)
+    older = found[found.index(now) + 1 :] if now else found
+    for release in older:
+        if release.passed is not None and not (now and _same(run_dir, now, release)):
+            return release
+    return None
+
+
+def _same(run_dir: RunDir, one: Release, other: Release) -> bool:
+    """Say whether to go from the one to the other would change nothing."""
+    if one.sha256 != other.sha256:
+        return False
+    first, second = (
+        given_variables(release.path, read_record(run_dir, release.id))
+        for release in (one, other)
+    )
+    return first == second
 
 
 def _lives(run_dir: RunDir, record: Record) -> bool:

@@ -25,7 +25,9 @@ examples:
   solenoid rollback --run-dir ./run
   solenoid rollback 1.2.0 --run-dir ./run     # `solenoid releases` lists them
 
-Twice goes back twice: what was left by going back is not come back to unless named.
+Twice goes back twice: what was left by going back is not come back to unless named. Nor
+is the current release under another id: the same snapshot, deployed again with the same
+variables.
 
 exit status: 0 it runs; 21 it has not started; 22 it has not, and the one before runs;
 23 another solenoid is at work; 25 there is no such release.

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import subprocess
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def digest(version: str) -> str:
+    """Return the digest of a version's snapshot."""
+    return hashlib.sha256(version.encode()).hexdigest()
+
+
 def make(run_dir: Path, *versions: str, passed: str = "") -> list[Record]:
     """Make releases as `start` does: unpacked, recorded, some of them good."""
     made = []
@@ -36,7 +42,8 @@ def make(run_dir: Path, *versions: str, passed: str = "") -> list[Record]:
         (place.release(name) / "package").mkdir(parents=True)
         at = time.time()
         good = at if version in passed.split() else None
-        record = Record(name, at, "file:x", "ab" * 32, version=version, passed=good)
+        sha256 = digest(version)
+        record = Record(name, at, "file:x", sha256, version=version, passed=good)
         write_record(place, record)
         made.append(record)
     return made
@@ -67,7 +74,9 @@ def test_list(tmp_path: Path) -> None:
     assert [r.id for r in found] == [r.id for r in reversed(made)]
     assert [r.current for r in found] == [False, True, False]
     assert [r.passed is not None for r in found] == [False, False, True]
-    assert {(r.sha256, r.source) for r in found} == {("ab" * 32, "file:x")}
+    digests = [digest(version) for version in ("1.9.0", "1.9.0", "1.10.0")]
+    assert [r.sha256 for r in found] == digests
+    assert {r.source for r in found} == {"file:x"}
     assert found[2].path == tmp_path / "releases" / made[0].id
 
 
@@ -96,7 +105,7 @@ def test_previous_good(tmp_path: Path) -> None:
     go_to(tmp_path, made[1])
     assert good(tmp_path) == "1"  # and not back to what was just left
     go_to(tmp_path, made[0])
-    with pytest.raises(solenoid.AbsentError, match=r"no release before 1-0 .* passed"):
+    with pytest.raises(solenoid.AbsentError, match=r"no other release before 1-0 .* passed"):
         good(tmp_path)
 
 
@@ -187,8 +196,9 @@ def test_command(tmp_path: Path) -> None:
     go_to(tmp_path, made[0])
     ended = program("releases", "--run-dir", str(tmp_path))
     newest, oldest = ended.stdout.splitlines()
+    sha256 = digest("1.1.0")[:12]
     assert newest.startswith(f"  {made[1].id}  1.1.0  ")
-    assert newest.endswith("  sha256:abababababab  failed: it has not started")
+    assert newest.endswith(f"  sha256:{sha256}  failed: it has not started")
     assert oldest.startswith(f"* {made[0].id}  1.0.0  ")
     assert "  passed 2" in oldest
     ended = program("releases", "--run-dir", str(tmp_path), "--json")

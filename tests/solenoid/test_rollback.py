@@ -54,7 +54,7 @@ def test_rollback(drone: Drone, place: Path) -> None:
     assert ask(event_of(further))["env"]["NAME"] == "one"
     nothing = drone.run("rollback")
     assert nothing.returncode == 25
-    assert "no release before 1.0.0-" in nothing.stderr
+    assert "no other release before 1.0.0-" in nothing.stderr
     assert ask(event_of(further))["version"] == "1.0.0"  # and it was left alone
 
     forward = drone.run("rollback", "1.3.0")
@@ -64,6 +64,34 @@ def test_rollback(drone: Drone, place: Path) -> None:
     told = json.loads(unknown.stdout)
     assert (told["ok"], told["step"]) == (False, "find")
     assert f"{found[0]['id']}, {found[1]['id']}" in told["error"]
+
+
+def test_rollback_from_what_was_deployed_again(drone: Drone, place: Path) -> None:
+    """To another snapshot, or the same with other variables; and those are kept."""
+    drone.start(snapshot(place / "a.tgz", "1.0.0"))
+    same = snapshot(place / "b.tgz", "1.1.0")
+    drone.start(same, "-e", '{"NAME": "one"}')
+    for _ in range(3):
+        drone.start(same, "-e", '{"NAME": "two"}', "--keep", "2")
+    assert [r["version"] for r in releases(drone)] == ["1.1.0"] * 3
+
+    back = drone.run("rollback")
+    assert back.returncode == 0, back.stderr
+    said = ask(event_of(back))
+    assert (said["version"], said["env"]["NAME"]) == ("1.1.0", "one")
+
+
+def test_rollback_past_what_was_deployed_again(drone: Drone, place: Path) -> None:
+    """The same snapshot anew is nothing to go back to, however often it was sent."""
+    drone.start(snapshot(place / "a.tgz", "1.0.0"))
+    same = snapshot(place / "b.tgz", "1.1.0")
+    for _ in range(3):
+        drone.start(same, "--keep", "2")
+    assert [r["version"] for r in releases(drone)] == ["1.1.0", "1.1.0", "1.0.0"]
+
+    back = drone.run("rollback")
+    assert back.returncode == 0, back.stderr
+    assert ask(event_of(back))["version"] == "1.0.0"
 
 
 def test_rollback_to_what_does_not_start(drone: Drone, place: Path) -> None:
