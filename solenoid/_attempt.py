@@ -42,6 +42,7 @@ _TAIL = 8192
 _LINE_MOST = 1 << 20
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CANNOT_CONFINE = 125
+_USAGE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,9 @@ def _detach(release: Path, how: Launch, ready: int, lent: bool, late: float) -> 
     if ended.returncode or not ended.stdout.strip().isdigit():
         said = ended.stderr.strip()
         last = said.splitlines()[-1] if said else f"status {ended.returncode}"
-        raise LaunchError(f"cannot start the keeper: {last}", output=said)
+        # What it does not understand are options that were given to be handed on.
+        blame: Blame = "user" if ended.returncode == _USAGE else "system"
+        raise LaunchError(f"cannot start the keeper: {last}", output=said, blame=blame)
     return int(ended.stdout)
 
 

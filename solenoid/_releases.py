@@ -101,7 +101,9 @@ def prune_locked(run_dir: RunDir, keep: int = KEEP) -> list[str]:
     good = next((release for release in found if release.passed is not None), None)
     kept = {release.id for release in found[: max(keep, 0)]}
     kept |= {release.id for release in found if release.current}
-    kept |= {release.id for release in (good, _previous_good(run_dir, found)) if release}
+    kept |= {
+        release.id for release in (good, _previous_good(run_dir, found)) if release
+    }
     kept |= living  # left over by one that was killed; the next start ends it
     gone = [release for release in found if release.id not in kept]
     try:

@@ -13,15 +13,31 @@ from solenoid._restrict import SHARED_USER, user_of
 from solenoid._rundir import RunDir
 
 
+def place(word: str) -> str:
+    """Take a place; none at all is an unset variable, and would be wherever we are."""
+    if not word:
+        raise argparse.ArgumentTypeError("it is empty")
+    return word
+
+
+def part(word: str) -> str:
+    """Take a part of a snapshot's name, which leads to no other folder than its own."""
+    if {"", ".", ".."} & {*word.split("/")}:
+        raise argparse.ArgumentTypeError(f"no name: '{word}'")
+    return word
+
+
 def add_place(parser: argparse.ArgumentParser) -> None:
     """Add where the app is, and how its result is told."""
     parser.add_argument(
         "--run-dir",
+        type=place,
         metavar="DIR",
         help="the app's run directory (default: runDir of the configuration, /opt/run)",
     )
     parser.add_argument(
         "--config",
+        type=place,
         metavar="FILE",
         help="the configuration (default: ~/.solenoidconf, if it is there)",
     )
@@ -37,6 +53,7 @@ def add_pidfile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-p",
         "--pidfile",
+        type=place,
         metavar="FILE",
         help="the file with the keeper's pid (default: that of the start before, else"
         " RUN_DIR/app.pid)",
@@ -58,11 +75,16 @@ def add_app(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-u",
         "--app-user",
+        type=part,
         metavar="USER",
         help="whose app it is: a part of the snapshot's name, not whom it runs as",
     )
-    parser.add_argument("-a", "--app-name", metavar="NAME", help="what it is called")
-    parser.add_argument("-v", "--app-version", metavar="VERSION", help="its version")
+    parser.add_argument(
+        "-a", "--app-name", type=part, metavar="NAME", help="what it is called"
+    )
+    parser.add_argument(
+        "-v", "--app-version", type=part, metavar="VERSION", help="its version"
+    )
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +92,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from",
         dest="url",
+        type=place,
         metavar="URL",
         help="fetch this snapshot: file:, https:, s3: or a path",
     )

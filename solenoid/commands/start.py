@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from solenoid._app import App
@@ -189,6 +190,8 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     if options.url == "-":
         options.url = await _first_line()
     url = _url(options, config)
+    if options.system_user is not None and os.geteuid() != 0:
+        console.warn(f"--system-user {user} takes root: the app runs as who we are")
     app = await _app(options, config, user)
     console.log_to(place.log)
     done = await start(

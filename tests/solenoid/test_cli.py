@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -126,3 +127,32 @@ def test_statuses_are_documented() -> None:
     text = (ROOT / "docs" / "exit-codes.md").read_text()
     for step, status in _STATUS.items():
         assert f"| {status} | `{step}` |" in text
+
+
+@pytest.mark.parametrize("many", [(), ("--drones", "host")], ids=["one", "many"])
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--run-dir", ""), "--run-dir: it is empty"),
+        (("--from", ""), "--from: it is empty"),
+        (("-u", "../alice"), "--app-user: no name: '../alice'"),
+        (("-a", ""), "--app-name: no name: ''"),
+        (("-v", "1/.."), "--app-version: no name: '1/..'"),
+    ],
+)
+def test_what_leads_elsewhere(
+    words: tuple[str, ...], why: str, many: tuple[str, ...], tmp_path: Path
+) -> None:
+    """An unset variable is not the folder we are in, nor a name a way out of one."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "solenoid", "start", *many, *words],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert why in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -105,7 +105,9 @@ def test_previous_good(tmp_path: Path) -> None:
     go_to(tmp_path, made[1])
     assert good(tmp_path) == "1"  # and not back to what was just left
     go_to(tmp_path, made[0])
-    with pytest.raises(solenoid.AbsentError, match=r"no other release before 1-0 .* passed"):
+    with pytest.raises(
+        solenoid.AbsentError, match=r"no other release before 1-0 .* passed"
+    ):
         good(tmp_path)
 
 

@@ -327,3 +327,29 @@ def test_the_last_step(one: Drone, place: Path) -> None:
     assert now["running"] is True
     assert ask(now["start"])["version"] == "1.0.0"
     assert one.pid == now["keeper"]
+
+
+def test_options_that_forza_does_not_know(one: Drone, place: Path) -> None:
+    """They are the caller's to mend, and what runs goes on."""
+    running = one.start(snapshot(place / "a.tgz", "1.0.0"))
+    url = str(snapshot(place / "b.tgz", "2.0.0"))
+    for words in (("--ready", "blah"), ("--forza=--nonsense",)):
+        ended = one.run("start", "--from", url, *words, "--json")
+        assert ended.returncode == 22, ended.stderr
+        told = json.loads(ended.stdout)
+        assert (told["step"], told["blame"]) == ("launch", "user")
+        assert words[-1].rpartition("=")[2] in told["error"]
+    assert ask(running)["version"] == "1.0.0"
+
+
+def test_another_user_takes_root(place: Path) -> None:
+    """Without it the app runs all the same, and it is said as whom not."""
+    drone = Drone(place, root=False)
+    url = str(snapshot(place / "a.tgz"))
+    try:
+        ended = drone.run("start", "--from", url, "--system-user", "www")
+        assert ended.returncode == 0, ended.stderr
+        assert "warn: --system-user www takes root: " in ended.stderr
+        assert ask(event_of(ended))["uid"] == drone.user.uid
+    finally:
+        drone.close()

@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import UsageError
+from solenoid.commands._options import part, place
 from solenoid.drones._errors import InventoryError
 from solenoid.drones._inventory import load
 from solenoid.drones._rollout import Strategy, share
@@ -80,18 +81,21 @@ def add_app(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-a",
         "--app-name",
+        type=part,
         metavar="NAME",
         help="its name, for which the inventory may know all the rest",
     )
     group.add_argument(
         "-u",
         "--app-user",
+        type=part,
         metavar="USER",
         help="whose app it is: the USER in USER-NAME-VERSION.tgz, and no user of the"
         " drone's; whom it runs as: -- --system-user NAME",
     )
     group.add_argument(
         "--run-dir",
+        type=place,
         metavar="DIR",
         help="its run directory on the drones (default: /opt/run/NAME)",
     )

@@ -14,6 +14,7 @@ from solenoid._console import size_of
 from solenoid._errors import PackageError, UsageError
 from solenoid._pack import pack
 from solenoid._push import push
+from solenoid.commands._options import part
 from solenoid.drones._snapshot import Sent, Stored, for_drones
 from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
@@ -64,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-v",
         "--app-version",
+        type=part,
         metavar="VERSION",
         help="what to call it, if not as package.json does",
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
+from solenoid.commands._options import part, place
 from solenoid.drones._snapshot import Sent
 from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
@@ -58,10 +59,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_drones(parser)
     add_app(parser)
     parser.add_argument(
-        "-v", "--app-version", metavar="VERSION", help="the version to start"
+        "-v",
+        "--app-version",
+        type=part,
+        metavar="VERSION",
+        help="the version to start",
     )
     parser.add_argument(
         "--from",
+        type=place,
         dest="url",
         metavar="URL",
         help="start this snapshot: s3:, https: or a file here (default: USER-NAME-"
