@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -105,7 +106,8 @@ def test_an_app_that_outlives_its_guard(
     wait_until_gone({mark for mark in [stamp(last["meta"]["pid"])] if mark[1]})
     for pid, command in lean_forza.descendants():
         if "sleep" in command:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("native", ["", "no"])
