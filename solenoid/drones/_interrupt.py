@@ -19,8 +19,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def interrupts(first: Callable[[], None], second: Callable[[], None]) -> Iterator[None]:
     """Call `first` at the first SIGINT or SIGTERM, `second` at each one after it."""
     loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
     count = 0
 
     def take() -> None:
@@ -28,10 +26,13 @@ def interrupts(first: Callable[[], None], second: Callable[[], None]) -> Iterato
         count += 1
         (first if count == 1 else second)()
 
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, take)
+    # Not by the loop's own handlers: what they replace could not be had back.
+    before = {
+        number: signal.signal(number, lambda *_: loop.call_soon_threadsafe(take))
+        for number in _SIGNALS
+    }
     try:
         yield
     finally:
-        for number in _SIGNALS:  # from now on, it is the end
-            loop.add_signal_handler(number, task.cancel)
+        for number, handler in before.items():  # from now on, it is the end
+            signal.signal(number, handler)
