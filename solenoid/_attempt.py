@@ -8,7 +8,6 @@ Forks with code of its own to run in the child, so it is for a process with one 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import select
 import subprocess
@@ -25,7 +24,8 @@ from solenoid._confine import AFTER, WAITING
 from solenoid._errors import LaunchError, StartError
 from solenoid._keeper import Keeper, read_state
 from solenoid._reach import barrier, unreachable
-from solenoid._rundir import FORZA_LOG, STATE, read_tail
+from solenoid._rundir import FORZA_LOG, STATE
+from solenoid._theirs import json_object, read_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,17 +133,13 @@ class Attempt:
         waiting.register(self._receiving, select.POLLIN)
         if waiting.poll(seconds * 1000):
             more = os.read(self._receiving, 1 << 16)
-            self._data += more
+            self._data = (self._data + more)[-_LINE_MOST:]
             # At its end all who had the descriptor have ended, or closed it.
             return not more or self._data.endswith(b"\n")
         return self._keeper is None or not self._keeper.lives()
 
     def _event(self) -> dict[str, Any] | None:
-        try:
-            found = json.loads(self._data)
-        except ValueError:
-            return None
-        return found if isinstance(found, dict) else None
+        return json_object(self._data) or None
 
     def _given_up(self, interrupted: bool, *, late: bool = False) -> LaunchError:
         """End it, and return why."""
@@ -219,7 +215,7 @@ def _detach(release: Path, how: Launch, ready: int, lent: bool, late: float) -> 
             preexec_fn=become,
             umask=0o077,
         )
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
         raise LaunchError(f"cannot start the keeper: {error}") from error
     if ended.returncode or not ended.stdout.strip().isdigit():
         said = ended.stderr.strip()
@@ -243,8 +239,10 @@ def failed(
         return LaunchError(
             f"the monitor has ended before the app had started{last}", output=said
         )
-    reason = event.get("meta", {}).get("reason")
-    last_end = read_state(release / STATE)[0].get("last") or {}
+    meta, last_end = event.get("meta"), read_state(release / STATE)[0].get("last")
+    reason = meta.get("reason") if isinstance(meta, dict) else None
+    if not isinstance(last_end, dict):
+        last_end = {}
     code, number = last_end.get("code"), last_end.get("signal")
     how_ended = f"status {code}" if code is not None else f"signal {number}"
     blame: Blame = "user"

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from solenoid._errors import EngineError, FetchError, NotFoundError, UnpackError
 from solenoid._fetch import fetch
 from solenoid._semver import Range, Version, parse_version
-from solenoid._unpack import unpack
+from solenoid._unpack import Limits, unpack
 from solenoid.storage import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _PATIENCE = 10.0
+# A store may send without end; what is read at once is to fit into memory.
+_LIST_MOST = 16 << 20
 _ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64", "armv7l": "armv7l"}
 
 
@@ -136,7 +138,9 @@ async def _from_store(
     name: str, range_: Range, source: EngineSource, store: str, made: Path
 ) -> Engine:
     options = source.options
-    index = await fetch(f"{store}/index.json", made / "index", options=options)
+    index = await fetch(
+        f"{store}/index.json", made / "index", options=options, max_bytes=_LIST_MOST
+    )
     offered = await asyncio.to_thread(_offered, index.path, store)
     best = range_.best(offered)
     if best is None:
@@ -146,13 +150,19 @@ async def _from_store(
         )
     file = f"{name}-v{best}-linux-{_architecture()}.tar.gz"
     folder = f"{store}/{offered[best]}"
-    sums = await fetch(f"{folder}/SHASUMS256.txt", made / "sums", options=options)
+    sums = await fetch(
+        f"{folder}/SHASUMS256.txt", made / "sums", options=options, max_bytes=_LIST_MOST
+    )
     text = await asyncio.to_thread(sums.path.read_text, "utf-8", "replace")
     digest = re.search(rf"^([0-9a-f]{{64}})\s+\*?{re.escape(file)}$", text, re.M)
     if digest is None:
         raise NotFoundError(f"{redacted(folder)}: no digest of {file}")
     archive = await fetch(
-        f"{folder}/{file}", made / file, sha256=digest[1], options=options
+        f"{folder}/{file}",
+        made / file,
+        sha256=digest[1],
+        options=options,
+        max_bytes=Limits().bytes,
     )
     place = source.path / f"v{best}"
     await asyncio.to_thread(os.makedirs, source.path, exist_ok=True)
@@ -168,7 +178,7 @@ async def _from_store(
 def _offered(path: Path, store: str) -> dict[Version, str]:
     try:
         listed = [entry["version"] for entry in json.loads(path.read_bytes())]
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise FetchError(
             f"{redacted(store)}/index.json is no list of versions"
         ) from None

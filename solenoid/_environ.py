@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ def parse_json(text: str, source: str = "--app-env") -> dict[str, str]:
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where = f": {error}" if isinstance(error, json.JSONDecodeError) else ""
         raise EnvironError(f"{source} is not JSON{where}") from None
     if not isinstance(found, dict):
@@ -120,7 +121,18 @@ def _text(name: str, value: object, source: str) -> str:
     text = str(value)
     if "\0" in text:
         raise EnvironError(f"{source}: {name} has a NUL character in it")
+    if not is_variable(name, text):
+        raise EnvironError(f"{source}: {name!r} has half a character in it")
     return text
+
+
+def is_variable(name: str, value: str) -> bool:
+    """Say whether the kernel takes it: JSON has halves of characters, and NULs."""
+    try:
+        os.fsencode(name + value)
+    except UnicodeEncodeError:
+        return False
+    return bool(_NAME.fullmatch(name)) and "\0" not in value
 
 
 def _unquoted(match: re.Match[str]) -> str:

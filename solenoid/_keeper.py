@@ -10,7 +10,6 @@ From then on it is held by a descriptor, and cannot become another's.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import StopError
+from solenoid._theirs import json_object, open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +35,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], bool]:
     """Return what a keeper's state file says, and whether a keeper holds it."""
     while True:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = open_file(path)
         except OSError:
             return {}, False
         try:
@@ -48,11 +48,7 @@ def read_state(path: Path) -> tuple[dict[str, Any], bool]:
             # Replaced meanwhile: the lock has moved on to the new one.
             if not held and not _is_still(descriptor, path):
                 continue
-            try:
-                state = json.loads(data)
-            except ValueError:
-                state = {}
-            return (state if isinstance(state, dict) else {}), held
+            return json_object(data), held
         finally:
             os.close(descriptor)
 

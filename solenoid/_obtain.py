@@ -65,7 +65,13 @@ async def obtain(
     archive = run_dir.path / "snapshot.tgz"
     told.info(f"fetching {redacted(url)}")
     fetched = await fetch(
-        url, archive, sha256=sha256, options=options, progress=told.progress("fetch")
+        url,
+        archive,
+        sha256=sha256,
+        options=options,
+        # What is larger could not be unpacked; a server may send without end.
+        max_bytes=(limits or Limits()).bytes,
+        progress=told.progress("fetch"),
     )
     # Who has a file has it already; and who was told once knows.
     if fetched.digest_from is None and scheme_of(url) != "file" and not known:

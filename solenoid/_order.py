@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from solenoid._release import current
-from solenoid._rundir import START_LOG, RunDir, read_tail
+from solenoid._rundir import START_LOG, RunDir
+from solenoid._theirs import json_object, read_tail
 
 if TYPE_CHECKING:
     from solenoid._app import App, Order
@@ -33,8 +33,8 @@ def order_for(place: RunDir, app: App) -> Order:
     # it has to say.
     if name is None or (app.user is not None and app.name is not None):
         return "stop-first"
+    event = json_object(read_tail(place.release(name) / START_LOG, _EVENT_MOST))
     try:
-        event = json.loads(read_tail(place.release(name) / START_LOG, _EVENT_MOST))
         port = event["meta"]["port"]
         with open(_EPHEMERAL, encoding="ascii") as file:
             low, high = map(int, file.read().split())

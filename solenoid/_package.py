@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from solenoid._errors import PackageError
+from solenoid._theirs import read_file
 
 # What a shell would not take literally.
 _SHELL = re.compile(r"[|&;<>()$`\\\"'*?\[\]#~{}!\n]|^\w+=")
 _SCRIPTS = (".js", ".cjs", ".mjs", ".coffee", ".ts", ".mts")
+_MOST = 4 << 20
 _WEB = re.compile(r"^web:[ \t]*(.*?)[ \t]*$", re.MULTILINE)
 
 
@@ -67,7 +69,8 @@ def _read(path: Path) -> Package:
 def _json(path: Path) -> dict[str, object]:
     try:
         # Byte order marks are as old as the editors that write them.
-        found = json.loads(path.read_text("utf-8-sig"))
+        text = read_file(path, _MOST, within=path.parent).decode("utf-8-sig")
+        found = json.loads(text)
     except FileNotFoundError:
         raise PackageError("no package.json in the snapshot") from None
     except OSError as error:
@@ -76,6 +79,8 @@ def _json(path: Path) -> dict[str, object]:
         ) from error
     except ValueError as error:
         raise PackageError(f"package.json is not JSON: {error}") from None
+    except RecursionError:
+        raise PackageError("package.json is nested too deep") from None
     if not isinstance(found, dict):
         raise PackageError("package.json is not an object")
     return found
@@ -87,14 +92,26 @@ def _start(path: Path, about: dict[str, object]) -> Start:
     if script is not None and not isinstance(script, str):
         raise PackageError("package.json: scripts.start is not a string")
     if script and script.strip():
+        _check(script, "package.json: scripts.start")
         return Start(_words(path, script.strip()), "scripts.start")
     try:
-        found = _WEB.search((path / "Procfile").read_text("utf-8", "replace"))
+        text = read_file(path / "Procfile", _MOST, within=path)
+        found = _WEB.search(text.decode("utf-8", "replace"))
     except OSError:
         found = None
     if found and found[1]:
+        _check(found[1], "Procfile")
         return Start(("sh", "-c", found[1]), "Procfile")
     raise PackageError("package.json has no scripts.start, and there is no Procfile")
+
+
+def _check(script: str, source: str) -> None:
+    try:
+        whole = b"\0" not in os.fsencode(script)
+    except UnicodeEncodeError:  # JSON has halves of characters
+        whole = False
+    if not whole:
+        raise PackageError(f"{source} has what no command line takes: NUL, or the like")
 
 
 def _words(path: Path, script: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from solenoid._errors import LaunchError
 from solenoid._target import Target
+from solenoid._theirs import read_tail
 
 
 def check_pidfile(path: str) -> None:
@@ -32,6 +33,7 @@ def write_pidfile(path: str, pid: int) -> None:
 def remove_pidfile(path: str, pid: int) -> None:
     """Remove it, if it has this pid or none."""
     with suppress(OSError):
-        found = Path(path).read_text("utf-8", "replace").strip()
+        # Their folder it may be.
+        found = read_tail(Path(path), 32).decode("utf-8", "replace").strip()
         if found == str(pid) or not found.isdigit():
             os.unlink(path)

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from solenoid._errors import AbsentError
-from solenoid._rundir import read_tail
 from solenoid._target import Target, sync_folder
+from solenoid._theirs import json_object, read_tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,13 +88,13 @@ def given_variables(folder: Path, record: Record) -> dict[str, str]:
     name = (record.launch or {}).get("environ")
     if name is None:
         return {}
-    try:
-        found: dict[str, str] = json.loads(read_tail(folder / name, _VARIABLES_MOST))[
-            "given"
-        ]
-    except (ValueError, KeyError, TypeError):
+    found = json_object(read_tail(folder / name, _VARIABLES_MOST)).get("given")
+    if not isinstance(found, dict):
         return {}
-    return found
+    from solenoid._environ import is_variable  # a drone does without, which only looks
+
+    # The app may have written there what no environment takes.
+    return {k: v for k, v in found.items() if isinstance(v, str) and is_variable(k, v)}
 
 
 def _place(run_dir: RunDir, name: str) -> Path:

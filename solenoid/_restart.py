@@ -8,7 +8,6 @@ A keeper of another installation of ours gives way to one of this: an upgrade.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -19,9 +18,10 @@ from solenoid._attempt import failed
 from solenoid._errors import AbsentError, LaunchError
 from solenoid._launch import Launch
 from solenoid._record import records
-from solenoid._rundir import START_LOG, RunDir, read_tail
+from solenoid._rundir import START_LOG, RunDir
 from solenoid._stop import keeper_of
 from solenoid._switch import Switched, switch
+from solenoid._theirs import json_object, read_tail
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,11 +95,8 @@ async def _anew(path: Path, keeper: Keeper, how: Launch) -> dict[str, Any]:
         if time.monotonic() > deadline:
             raise LaunchError("no word of the app came in time: see solenoid status")
         await asyncio.sleep(_LOOK_AGAIN)
-    try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict):
+    event = json_object(line)
+    if not event:
         raise LaunchError(f"{path} has no event")
     return event
 

@@ -160,18 +160,3 @@ def _open_folder(path: Path) -> None:
     """Make a folder that the app's user may enter, whatever our umask is."""
     path.mkdir(exist_ok=True)
     path.chmod(0o755)
-
-
-def read_tail(path: Path, most: int) -> bytes:
-    """Return the end of a file in a release's folder, b"" if there is none.
-
-    The folder is the app's user's: a link there leads to what we may read, not they.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return b""
-    with os.fdopen(descriptor, "rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        file.seek(max(0, end - most))
-        return file.read()

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from solenoid._keeper import read_state
 from solenoid._record import records
-from solenoid._rundir import START_LOG, STATE, RunDir, read_tail
+from solenoid._rundir import START_LOG, STATE, RunDir
+from solenoid._theirs import json_object, read_tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _RUNNING = ("running", "restarting")
 _MOST = 1 << 20
+_END_OF_TIME = 1e11
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ def look(run_dir: RunDir) -> Status:
 
 def _of(run_dir: RunDir, record: Record, state: dict[str, Any], held: bool) -> Status:
     word = str(state.get("state", "never started"))
-    reason = state.get("reason")
-    keeper = state.get("keeper")
+    reason, keeper = _word(state.get("reason")), _whole(state.get("keeper"))
+    last = state.get("last")
     if not held and keeper:
         word, reason, keeper = "lost", f"the keeper is gone, pid {keeper}", None
     launch = record.launch or {}
@@ -97,12 +98,12 @@ def _of(run_dir: RunDir, record: Record, state: dict[str, Any], held: bool) -> S
         held and word in _RUNNING,
         word,
         reason,
-        state.get("since"),
+        _moment(state.get("since")),
         keeper,
-        state.get("pid") if held else None,
-        state.get("restarts", 0),
-        state.get("next") if held else None,
-        state.get("last"),
+        _whole(state.get("pid")) if held else None,
+        _whole(state.get("restarts")) or 0,
+        _moment(state.get("next")) if held else None,
+        last if isinstance(last, dict) else None,
         _event(run_dir, record) if held else None,
         launch.get("user", {}).get("name"),
         launch.get("policy", {}).get("level"),
@@ -110,12 +111,25 @@ def _of(run_dir: RunDir, record: Record, state: dict[str, Any], held: bool) -> S
     )
 
 
+# What a keeper writes is in the app's hands: anything may be there.
+
+
+def _word(found: object) -> str | None:
+    return found if isinstance(found, str) else None
+
+
+def _whole(found: object) -> int | None:
+    return found if isinstance(found, int) else None
+
+
+def _moment(found: object) -> float | None:
+    if isinstance(found, int | float) and abs(found) < _END_OF_TIME:
+        return found
+    return None
+
+
 def _event(run_dir: RunDir, record: Record) -> dict[str, Any] | None:
-    try:
-        found = json.loads(read_tail(run_dir.release(record.id) / START_LOG, _MOST))
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    return json_object(read_tail(run_dir.release(record.id) / START_LOG, _MOST)) or None
 
 
 def sentence(status: Status, now: float) -> str:

@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
+_SPARSE = b"GNU.sparse."
 # What describes an entry is small; who says otherwise wants our memory.
 _MAX_EXTENSION = 1 << 20
+_MAX_DIGITS = 20
+# Of what pax may say of an entry the rest is not for us, nor for our memory.
+_HEEDED = (b"path", b"linkpath", b"size")
 _KINDS = {
     b"0": "file",
     b"\0": "file",
@@ -83,10 +87,11 @@ def _entry(
         name = extended.get(b"path", name)
         target = extended.get(b"linkpath", target)
         if b"size" in extended:
-            if not extended[b"size"].isdigit():
+            digits = extended[b"size"]
+            if not digits.isdigit() or len(digits) > _MAX_DIGITS:
                 raise UnpackError("a damaged pax header")
-            size = int(extended[b"size"])
-        if any(key.startswith(b"GNU.sparse.") for key in extended):
+            size = int(digits)
+        if _SPARSE in extended:
             kind_name = _KINDS[b"S"]
     # Archives from before 1988 tell a folder by its name.
     if kind_name == "file" and name.endswith(b"/"):
@@ -117,7 +122,10 @@ def _pax(data: bytes) -> dict[bytes, bytes]:
         key, equals, value = record.partition(b"=")
         if not blank or not equals or end > len(data) or data[end - 1 : end] != b"\n":
             raise UnpackError("a damaged pax header")
-        found[key] = value
+        if key in _HEEDED:
+            found[key] = value
+        elif key.startswith(_SPARSE):
+            found[_SPARSE] = b""
         at = end
     return found
 

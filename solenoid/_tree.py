@@ -53,6 +53,11 @@ class Tree:
 
             shutil.rmtree(self._name, ignore_errors=True)
 
+    @property
+    def folders(self) -> int:
+        """Return how many folders there are: a name of few bytes may make hundreds."""
+        return len(self._folders) - 1
+
     def folder(self, name: str) -> None:
         """Make a folder, and those above it."""
         self._make(self._place(name), name)

@@ -30,9 +30,9 @@ _PROGRESS_EVERY = 256  # entries
 class Limits:
     """What a snapshot may be at most; more is refused before it has done harm.
 
-    `entries` counts files, folders and links; `bytes` is the archive's size when
-    decompressed; `ratio` how many times that is the compressed one (from 32 MiB on);
-    `name` the bytes of one path.
+    `entries` counts files, folders and links, and as often folders that are but part of
+    a name; `bytes` is the archive's size when decompressed; `ratio` how many times that
+    is the compressed one (from 32 MiB on); `name` the bytes of one path.
     """
 
     entries: int = 200_000
@@ -148,6 +148,9 @@ def _all(
             if error.entry is not None:
                 raise
             raise UnpackError(f"{error}, in {entry.name!r}", entry=entry.name) from None
+        if tree.folders > count + limits.entries:
+            why = f"names with more than {limits.entries} folders in them"
+            raise refused(entry.name, why)
         total += entry.size
         report(count)
     tree.check_links()

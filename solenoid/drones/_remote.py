@@ -38,6 +38,7 @@ _OURS = {
         "_target",
         "_release",
         "_rundir",
+        "_theirs",
         "_record",
         "_keeper",
         "_status",

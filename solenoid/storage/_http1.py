@@ -186,15 +186,21 @@ async def _body(
             async for data in _chunked(reader):
                 yield data
         elif "content-length" in headers:
-            async for data in _exactly(reader, int(headers["content-length"])):
+            async for data in _exactly(reader, _size(headers["content-length"])):
                 yield data
         else:
             while data := await reader.read(_BUFFER):
                 yield data
     except OSError as error:
         raise TransientError(f"{shown}: connection lost") from error
-    except (EOFError, ValueError) as error:
+    except (EOFError, ValueError, asyncio.LimitOverrunError) as error:
         raise TransientError(f"{shown}: the connection ended too early") from error
+
+
+def _size(digits: str) -> int:
+    if not digits.isdecimal():
+        raise ValueError("not a length")
+    return int(digits)
 
 
 async def _exactly(reader: asyncio.StreamReader, left: int) -> AsyncIterator[bytes]:

@@ -34,9 +34,10 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 _SHA256 = ("x-amz-meta-sha256", "x-goog-meta-sha256", "x-object-meta-sha256")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _LONGEST_ANSWER = 1 << 20
+_MOST_DIGITS = 18
 _S3_SAYS = re.compile(r"<(Code|Message)>([^<]*)</")
 _NO_ACCESS = ("AccessDenied", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class HttpStorage:
@@ -144,8 +145,14 @@ class HttpStorage:
                         await _check(response, url)
                     yield response
                     return
-            to = urljoin(at, location)
-            if urlsplit(to).scheme not in ("https", urlsplit(at).scheme):
+            try:
+                to = urljoin(at, location)
+                scheme = urlsplit(to).scheme
+            except ValueError as error:
+                raise FetchError(
+                    f"{redacted(url)}: led to what is not a URL ({error})"
+                ) from None
+            if scheme not in ("https", urlsplit(at).scheme):
                 raise FetchError(f"{redacted(url)}: led from https to {redacted(to)}")
             at = to
         raise FetchError(f"{redacted(url)}: over {_MAX_REDIRECTS} redirections")
@@ -183,7 +190,8 @@ def _part(response: Response, url: str, etag: str) -> Part:
         if response.status == 206:
             raise FetchError(f"{redacted(url)}: a part that does not say which")
         length = headers.get("content-length", "")
-        size = int(length) if length.isdecimal() else None
+        known = length.isdecimal() and len(length) <= _MOST_DIGITS
+        size = int(length) if known else None
         return Part(response.body, 0, size, size, current, sha256)
     start, last, size_word = found.groups()
     size = None if size_word == "*" else int(size_word)
