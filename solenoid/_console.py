@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from solenoid._exits import status_of
+from solenoid._theirs import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,7 +65,9 @@ class Console:
 
     def event(self, event: Mapping[str, object]) -> None:
         """Print an event as forza does."""
-        self.result(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+        # Halves of characters, which UTF-8 has not, stay what they are to JSON.
+        self.result(line.encode(errors="backslashreplace").decode())
 
     def fail(self, error: SolenoidError) -> None:
         """Say which step has failed, whose fault that is, and the app's last words."""
@@ -176,7 +179,8 @@ class Console:
             print(file=sys.stderr)  # noqa: T201
             self._is_drawn = False
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        for line in text.split("\n"):
+        # Much of it is an app's, or some server's.
+        for line in printable(text).split("\n"):
             with suppress(OSError):
                 print(f"{level}: {line}", file=sys.stderr, flush=True)  # noqa: T201
             logged = f"{stamp} {level}: {line}\n"

@@ -130,14 +130,28 @@ def _give(path: Path, user: User, tmp: str) -> None:
     give = os.geteuid() == 0
     for _, folders, files, at in os.fwalk(path, follow_symlinks=False):
         for name in (*folders, *files):
-            mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
-            if give:
-                os.chown(name, user.uid, user.gid, dir_fd=at, follow_symlinks=False)
-            if not stat.S_ISLNK(mode):
-                os.chmod(name, mode & 0o700, dir_fd=at)
+            _give_one(name, at, user if give else None)
     if give:
         os.chown(path, user.uid, user.gid)
     path.chmod(0o700)
+
+
+def _give_one(name: str, at: int, user: User | None) -> None:
+    # Held, and not by its name: a process of that user's, as another app of theirs, may
+    # put a link there meanwhile, and chmod would follow it.
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    held = os.open(name, flags, dir_fd=at)
+    try:
+        mode = os.fstat(held).st_mode
+        if not stat.S_ISLNK(mode):
+            place = f"/proc/self/fd/{held}"
+            if user is not None:
+                os.chown(place, user.uid, user.gid)
+            os.chmod(place, mode & 0o700)
+        elif user is not None:
+            os.chown(name, user.uid, user.gid, dir_fd=at, follow_symlinks=False)
+    finally:
+        os.close(held)
 
 
 def explain(policy: Policy, user: User) -> list[Measure]:

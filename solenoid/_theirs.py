@@ -64,3 +64,15 @@ def json_object(text: str | bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):  # brackets by the thousand
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def printable(text: str) -> str:
+    """Return text that does nothing to a terminal: it may come from any app."""
+    return "".join(
+        char
+        if char.isprintable() or char in "\n\t"
+        else f"\\x{ord(char):02x}"
+        if char != "\r"
+        else ""
+        for char in text
+    )

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from solenoid._releases import prune, releases
+from solenoid._theirs import printable
 from solenoid.commands._options import add_place, run_dir
 from solenoid.commands._options import releases as how_many
 
@@ -61,7 +62,7 @@ async def run(options: argparse.Namespace, console: Console) -> None:
         return
     width = max((len(release.id) for release in found), default=0)
     for release in found:
-        console.result(_line(release, width))
+        console.result(printable(_line(release, width)))
 
 
 def _line(release: Release, width: int) -> str:

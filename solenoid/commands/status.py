@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from solenoid._exits import EXIT_FAILED
 from solenoid._status import sentence, status
+from solenoid._theirs import printable
 from solenoid.commands._options import add_place, run_dir
 
 if TYPE_CHECKING:
@@ -39,5 +40,5 @@ async def run(options: argparse.Namespace, console: Console) -> int:
     if options.json:
         console.result(json.dumps(asdict(found)))
     else:
-        console.result(sentence(found, time.time()))
+        console.result(printable(sentence(found, time.time())))
     return 0 if found.running else EXIT_FAILED

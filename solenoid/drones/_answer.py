@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from solenoid._theirs import json_object
 
 if TYPE_CHECKING:
     from typing import Any
@@ -20,9 +20,7 @@ def answer(ended: Completed) -> dict[str, Any]:
     Before it there may be greetings of the login shell's.
     """
     for line in reversed(ended.stdout.splitlines()):
-        with suppress(ValueError):
-            said = json.loads(line)
-            if isinstance(said, dict):
-                return said
+        if said := json_object(line):
+            return said
     lines = ended.stderr.decode(errors="replace").strip().splitlines()
     return {"error": lines[-1] if lines else f"status {ended.status}"}

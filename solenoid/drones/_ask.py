@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from solenoid._theirs import json_object
 from solenoid.drones._visit import StepError
 
 if TYPE_CHECKING:
@@ -49,13 +49,8 @@ async def ask(
 def last_object(text: bytes) -> dict[str, Any]:
     """Return the last line that is a JSON object; `.bashrc` may have printed, too."""
     for line in reversed(text.splitlines()):
-        if line.lstrip().startswith(b"{"):
-            try:
-                found = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(found, dict):
-                return found
+        if line.lstrip().startswith(b"{") and (found := json_object(line)):
+            return found
     return {}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from solenoid._errors import AbsentError
+from solenoid._theirs import json_object
 from solenoid.drones._answer import answer
 from solenoid.drones._errors import LockedError, LockLostError, SessionError
 from solenoid.drones._operator import operator
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 LEASE = 45.0
 # How long the drone may take to say something at all, and to give a lock back.
 ANSWER, _GOODBYE = 60.0, 5.0
+# What is longer was not said by a lock.
+_LINE_MOST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +106,12 @@ class Lock:
     def hear(self, data: bytes) -> None:
         """Take what the holder on the drone says."""
         *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-_LINE_MOST:]
         for line in lines:
-            try:
-                said = json.loads(line)
-            except ValueError:
+            said = json_object(line)
+            if not said:
                 continue  # a greeting of somebody's .bashrc
-            if not isinstance(said, dict):
-                continue
-            if "seen" in said:
+            if isinstance(said.get("seen"), int):
                 self._heard = self._sent.pop(said["seen"], self._heard)
             elif said.get("state") == "waiting":
                 if self._on_wait is not None:

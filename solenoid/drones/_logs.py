@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from solenoid._theirs import json_object
 from solenoid.drones._errors import DronesError, SessionError
 from solenoid.drones._remote import remote
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _HOLD = 0.5
 _PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _BEHIND = 64
+_LINE_MOST, _END_OF_TIME = 1 << 22, 1e11
 # How far one looks back for what was missed while a connection was down.
 _MISSED = 10_000
 
@@ -190,12 +191,16 @@ class _Reader:
 
     async def _take(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-_LINE_MOST:]
         for line in lines:
-            with suppress(ValueError, TypeError):
-                event = json.loads(line)
-                if isinstance(event, dict) and not self._is_repeated(event):
-                    self._number += 1
+            event = json_object(line)
+            # The file is in the app's hands: anything may be there.
+            with suppress(ValueError, TypeError, AttributeError, OverflowError):
+                if event and not self._is_repeated(event):
                     at = float(event.get("time", 0))
+                    if not 0 <= at < _END_OF_TIME:
+                        continue
+                    self._number += 1
                     await self._inbox.put(
                         Event(at, self._number, self._drone.name, event)
                     )

@@ -9,7 +9,8 @@ import shutil
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from solenoid.drones._report import printable, put, why
+from solenoid._theirs import printable
+from solenoid.drones._report import put, why
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

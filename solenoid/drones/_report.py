@@ -8,6 +8,8 @@ import json
 import os
 from typing import TYPE_CHECKING, TextIO
 
+from solenoid._theirs import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -104,16 +106,6 @@ def put(stream: TextIO, text: str) -> bool:
 
 def json_line(value: object) -> str:
     """Return a line of JSON."""
-    return json.dumps(value, ensure_ascii=False, default=str) + "\n"
-
-
-def printable(text: str) -> str:
-    """Return text that does nothing to a terminal: it may come from any app."""
-    return "".join(
-        char
-        if char.isprintable() or char in "\n\t"
-        else f"\\x{ord(char):02x}"
-        if char != "\r"
-        else ""
-        for char in text
-    )
+    line = json.dumps(value, ensure_ascii=False, default=str)
+    # Halves of characters, which UTF-8 has not, stay what they are to JSON.
+    return line.encode(errors="backslashreplace").decode() + "\n"

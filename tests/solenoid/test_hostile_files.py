@@ -108,3 +108,13 @@ def test_variables(one: Drone, place: Path, text: str) -> None:
     ended = one.run("start", "--from", str(archive), "-e", text)
     assert ended.returncode == 17
     assert "Traceback" not in ended.stderr
+
+
+def test_codes_for_the_terminal(one: Drone, place: Path) -> None:
+    """What an app says before it fails is shown, and does nothing to a terminal."""
+    code = "console.error('\\u001b]0;mine\\u0007'); process.exit(1);\n"
+    archive = snapshot(place / "a.tgz", "1.0.0", code)
+    ended = one.run("start", "--from", str(archive), "-t", "100")
+    assert ended.returncode == 21
+    assert "\\x1b]0;mine" in ended.stderr
+    assert "\x1b" not in ended.stderr + (one.run_dir / "solenoid.log").read_text()

@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -384,3 +385,34 @@ def test_each_version(tmp_path: Path, known: int) -> None:
     )
     assert ended.stderr.splitlines()[-1].startswith("PermissionError"), ended.stderr
     assert ended.returncode != -signal.SIGSYS
+
+
+def test_a_link_at_the_wrong_moment(place: Path) -> None:
+    """Whoever puts links among the files while they are given away gains nothing."""
+    release, victim = place / "release", place / "victim"
+    release.mkdir()
+    victim.write_text("somebody else's")
+    victim.chmod(0o644)
+    us = solenoid.User("us", os.geteuid(), os.getegid())
+    user = solenoid.User("nobody", 65534, 65534) if ROOT else us
+    name = release / "name"
+    name.write_text("")
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            (place / "file").write_text("")
+            os.replace(place / "file", name)
+            (place / "link").symlink_to(victim)
+            os.replace(place / "link", name)
+
+    racing = threading.Thread(target=swap)
+    racing.start()
+    try:
+        for _ in range(300):
+            asyncio.run(solenoid.restrict_filesystem(release, user))
+    finally:
+        done.set()
+        racing.join()
+    about = victim.stat()
+    assert (stat.S_IMODE(about.st_mode), about.st_uid) == (0o644, us.uid)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
 from solenoid._exits import of_signal
+from solenoid._theirs import printable
 from solenoid.drones._hooks import Hooked, HookError, run_hook
 from solenoid.drones._interrupt import interrupts
 from solenoid.drones._progress import listed, progress_on
@@ -22,7 +23,6 @@ from solenoid.drones._report import (
     exit_status,
     json_line,
     last_words,
-    printable,
     put,
     summary,
     table,

@@ -9,13 +9,13 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from solenoid._theirs import printable
 from solenoid.drones._logs import read_logs
 from solenoid.drones._report import (
     EXIT_ALL,
     EXIT_NONE,
     EXIT_SOME,
     json_line,
-    printable,
     put,
 )
 from solenoid.drones.commands._app import app_of, drones_of
@@ -115,6 +115,7 @@ def text_of(event: Event, width: int) -> str:
     stream = {"logs/stdout": "out", "logs/stderr": "err"}.get(service, service)
     said = str(about.get("description", "") or about.get("metric", ""))
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
-    head = f"{event.drone:{width}}  {at}.{int(event.time * 1000) % 1000:03}  {stream}"
+    head = f"{event.drone:{width}}  {at}.{int(event.time * 1000) % 1000:03}"
+    head += f"  {printable(stream)}"
     lines = printable(said.removesuffix("\n")).split("\n")
     return "".join(f"{head}  {line}\n" for line in lines)

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from solenoid._status import Status, sentence
+from solenoid._theirs import printable
 from solenoid.drones._connect import connector
 from solenoid.drones._look import Look
 from solenoid.drones._report import (
@@ -17,7 +18,6 @@ from solenoid.drones._report import (
     EXIT_NONE,
     EXIT_SOME,
     json_line,
-    printable,
     put,
 )
 from solenoid.drones._rollout import Strategy

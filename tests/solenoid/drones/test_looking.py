@@ -149,3 +149,28 @@ def test_a_link_leads_nowhere(operator: Operator, tmp_path: Path) -> None:
     os.symlink(secret, events)
     ended = operator.run("logs", "-a", "shop", "--only", "web1")
     assert "key" not in ended.stdout
+
+
+def test_events_that_an_app_has_forged(operator: Operator) -> None:
+    """They neither end what others see, nor do anything to the terminal."""
+    operator.version("1.0.0", TALKS)
+    operator.deploy("--only", "web1,web2")
+    operator.results("stop", "-a", "shop", "--only", "web1,web2")
+    compact = json.JSONEncoder(separators=(",", ":")).encode
+    event = {"time": 1, "service": "logs/stdout", "description": "said"}
+    forged = [
+        compact(event | {"meta": "none"}),
+        compact(event | {"meta": {"seq": []}}),
+        compact(event | {"time": 1e300}),
+        '{"service":"logs/stdout","a":' + "[" * 100_000,
+        compact(event | {"service": "logs/stdout\x1b]0;x\x07", "description": "a"}),
+        compact(event | {"description": "half \ud800"}),
+    ]
+    with (operator.run_dir("web1") / "snapshot" / "events.ndjson").open("a") as file:
+        file.write("\n".join(forged) + "\n")
+    for words in ([], ["--json"]):
+        ended = operator.run("logs", "-a", "shop", "--only", "web1,web2", *words)
+        assert ended.returncode == 0, ended.stderr
+        assert "web2" in ended.stdout
+        assert "half" in ended.stdout
+        assert "\x1b" not in ended.stdout
