@@ -50,6 +50,23 @@ class Snapshot(Protocol):
         """Say whether this is what a status is of; None if that is not known."""
 
 
+class Present:
+    """The release that is on the drone already, the current one: nothing is sent."""
+
+    about = "what is there"
+
+    def is_in(self, status: Mapping[str, Any]) -> bool | None:
+        """Not know: each drone may have another."""
+        return None
+
+    @asynccontextmanager
+    async def on(
+        self, visit: Visit, run_dir: str
+    ) -> AsyncIterator[tuple[list[str], bytes]]:
+        """Do nothing."""
+        yield [], b""
+
+
 class Stored:
     """A snapshot in a storage: the drone gets a URL and a digest, never credentials.
 

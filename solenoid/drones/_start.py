@@ -10,6 +10,7 @@ from solenoid._errors import SolenoidError
 from solenoid.drones._errors import SessionError
 from solenoid.drones._place import anew, found_instead, running
 from solenoid.drones._probe import ProbeError, wait_healthy
+from solenoid.drones._snapshot import Present
 from solenoid.drones._visit import Outcome, StepError
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ class Start:
     """
 
     undoable = True
-    makes = True
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Start:
         self.verb, self.run_dir = verb, place.run_dir
         self._place, self._snapshot, self._probe = place, snapshot, probe
         self._options, self._environ = options, environ
+        self.makes = not isinstance(snapshot, Present)
 
     async def do(self, visit: Visit) -> Outcome:
         """Look at what runs, bring the snapshot, start it, ask whether it is well."""

@@ -13,7 +13,7 @@ from solenoid._environ import parse_environ
 from solenoid._errors import EnvironError
 from solenoid._fetch import fetch
 from solenoid.drones._errors import InventoryError
-from solenoid.drones._snapshot import Sent, Stored, for_drones
+from solenoid.drones._snapshot import Present, Sent, Stored, for_drones
 from solenoid.drones._start import Start
 from solenoid.drones.commands._app import drones_of, place_of
 from solenoid.drones.commands._change import Change, chosen
@@ -62,6 +62,7 @@ class Release:
         self._scope = f"{options.drones} {app.run_dir}"
         self._drones = chosen(options, verb, self._scope, drones)
         self._strategy = strategy_of(options, app)
+        self._rest = options.rest
         self._words = [*_words(options, app), *options.rest]
         self._place = place_of(options, app)
 
@@ -92,10 +93,13 @@ class Release:
         app = self.app
         named = (("-u", app.user), ("-a", app.name), ("-v", version))
         given = [word for option, value in named if value for word in (option, value)]
+        words = [*given, *self._words]
+        if isinstance(snapshot, Present) and self._environ is None and not self._rest:
+            words = []  # then it starts as it was started before
         action = Start(
             self._place,
             snapshot,
-            options=[*given, *self._words],
+            options=words,
             environ=self._environ,
             probe=app.probe,
             verb=self._verb,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from solenoid._errors import UsageError
 from solenoid.commands._options import part, place
-from solenoid.drones._snapshot import Sent
+from solenoid.drones._snapshot import Present, Sent
 from solenoid.drones.commands._app import app_of
 from solenoid.drones.commands._change import carry_out
 from solenoid.drones.commands._options import (
@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 ABOUT = """\
 Start a release of an app on many drones: the canary, then batches, each drone through
 its gate, the start event and then the probe. A drone that does not pass goes back to
-what ran before; if too many fail, so do those that are done."""
+what ran before; if too many fail, so do those that are done. Without -v and --from it
+is the release that is there, as it was started before: after a stop, for instance."""
 MORE = """\
 examples:
   solenoid start --drones drones.toml -a shop -v 1.2.0 --canary 1 --batch 25%
   solenoid start --drones web1,root@web2:2222 --from s3://snapshots/shop-1.2.0.tgz \\
       -a shop --env-file secrets.env --probe /health
   solenoid start --drones drones.toml -a shop -v 1.2.0 --retry-failed
+  solenoid start --drones drones.toml -a shop     # what is there, after a stop
   solenoid start --drones web1 -a shop --from ./shop.tgz -- --restrict strict
 
 The drones get a URL that is signed for an hour, and the digest; a file of yours goes
@@ -106,6 +108,8 @@ async def _snapshot(
         known = release.options_for(options.url)
         return await stored(options.url, known, options.sha256, folder, console)
     app, source = release.app, release.storage
+    if version is None and options.sha256 is None:
+        return Present()
     if not (app.user and app.name and version):
         raise UsageError("which release? -u USER -a NAME -v VERSION, or --from URL")
     if source is None:

@@ -316,6 +316,24 @@ def test_rollback(operator: Operator) -> None:
     assert operator.versions() == dict.fromkeys(NAMES)
 
 
+def test_start_what_is_there(operator: Operator) -> None:
+    """After a stop the current release starts as it was, and nothing is sent."""
+    variables = operator.folder / "shop.env"
+    variables.write_text("NAME=one\n")
+    operator.deploy("--env-file", str(variables))
+    deployed = operator.status()
+    operator.results("stop", "-a", "shop")
+    found = operator.results("start", "-a", "shop", "--probe", "/")
+    assert operator.versions() == ALL_ONE
+    for name, status in operator.status().items():
+        assert found[name]["release"] == status["release"] == deployed[name]["release"]
+        assert ask(status["start"])["env"]["NAME"] == "one"
+    nowhere = ("-a", "shop", "--run-dir", str(operator.place / "{drone}" / "typo"))
+    none = operator.results("start", *nowhere, status=31)
+    assert {line["step"] for line in none.values()} == {"find"}
+    assert not list(operator.place.glob("*/typo"))
+
+
 def test_upgrade(operator: Operator) -> None:
     """Another solenoid leaves apps alone until they are restarted, which upgrades."""
     operator.deploy()
