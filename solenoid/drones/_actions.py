@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from solenoid.drones._errors import SessionError
 from solenoid.drones._place import anew, found_instead, running
-from solenoid.drones._probe import wait_healthy
+from solenoid.drones._probe import port_of, wait_healthy
 from solenoid.drones._visit import Outcome, StepError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Restart:
         visit.changing = False  # the same release runs, well or not
         if self._probe is not None:
             visit.step("probe", self._probe.path)
-            port = (after.get("start") or event).get("meta", {}).get("port")
+            port = port_of(after.get("start") or event)
             await wait_healthy(self._probe, visit.session, port)
         return Outcome(True, running(after), running(after), reply=event)
 

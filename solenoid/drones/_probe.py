@@ -14,6 +14,9 @@ from solenoid.drones._errors import DronesError, SessionError
 from solenoid.drones._inventory import Probe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from asyncssh import SSHReader, SSHWriter
 
     from solenoid.drones._session import Session
@@ -48,6 +51,13 @@ def parse_probe(text: str, patience: float = 30.0) -> Probe:
     elif _is_url(text.replace("{host}", "host").replace("{port}", "1")):
         return Probe(text, None, patience)
     raise ValueError(f"{text!r} is not /PATH, :PORT/PATH or a URL")
+
+
+def port_of(event: Mapping[str, Any]) -> int | None:
+    """Return the port in a start event, which is the app's to make up."""
+    meta = event.get("meta")
+    port = meta.get("port") if isinstance(meta, dict) else None
+    return port if isinstance(port, int) and 0 < port < 65536 else None
 
 
 async def wait_healthy(probe: Probe, session: Session, port: int | None) -> str:
@@ -112,7 +122,9 @@ async def _ask(url: str, probe: Probe, session: Session) -> str:
     head, _, body = answer.partition(b"\r\n\r\n")
     line = head.split(b"\r\n")[0].decode("latin-1")
     words = line.split(None, 2)
-    if len(words) < 2 or not words[0].startswith("HTTP/") or not words[1].isdigit():
+    good = len(words) > 1 and words[0].startswith("HTTP/")
+    # Not isdigit, which is true of what is no number: a raised 2.
+    if not good or not words[1].isdecimal() or len(words[1]) != 3:
         raise ProbeError(f"{url}: no HTTP answer", line)
     if not probe.status[0] <= int(words[1]) <= probe.status[1]:
         said = body[:2048].decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from solenoid._errors import SolenoidError
 from solenoid.drones._errors import SessionError
 from solenoid.drones._place import anew, found_instead, running
-from solenoid.drones._probe import ProbeError, wait_healthy
+from solenoid.drones._probe import ProbeError, port_of, wait_healthy
 from solenoid.drones._snapshot import Present
 from solenoid.drones._visit import Outcome, StepError
 
@@ -85,8 +85,7 @@ class Start:
             return
         visit.step("probe", self._probe.path)
         try:
-            port = event.get("meta", {}).get("port")
-            await wait_healthy(self._probe, visit.session, port)
+            await wait_healthy(self._probe, visit.session, port_of(event))
         except (ProbeError, SessionError) as error:
             release, output = running(before), getattr(error, "output", "")
             try:

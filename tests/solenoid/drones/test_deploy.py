@@ -159,19 +159,31 @@ def test_one_fails_its_gate(operator: Operator, moto: S3Server) -> None:
     assert found["web2"]["state"] == "failed"
 
 
-def test_one_fails_its_probe(operator: Operator) -> None:
+@pytest.mark.parametrize(
+    ("ill", "why"),
+    [
+        ("response.statusCode = 503;", "503"),
+        # A digit that is no number.
+        (
+            "return request.socket.end("
+            "Buffer.from('HTTP/1.1 \\u00b200 OK\\r\\n\\r\\n', 'latin1'));",
+            "no HTTP answer",
+        ),
+    ],
+    ids=["503", "nonsense"],
+)
+def test_one_fails_its_probe(operator: Operator, ill: str, why: str) -> None:
     """An app that starts and is not well gives way to the one before."""
     operator.deploy()
     ill = SERVER.replace(
         "response.end(",
-        "if (process.cwd().includes('/web2/')) response.statusCode = 503;"
-        " response.end(",
+        f"if (process.cwd().includes('/web2/')) {{ {ill} }} response.end(",
     )
     operator.version("2.0.0", ill)
     found = operator.deploy("--probe", "/", "--probe-for", "0s", status=30)
     assert found["web2"]["state"] == "failed"
     assert found["web2"]["step"] == "probe"
-    assert "503" in found["web2"]["error"]
+    assert why in found["web2"]["error"]
     assert operator.versions() == {**ALL_TWO, "web2": "1.0.0"}
 
 
