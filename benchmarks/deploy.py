@@ -134,15 +134,17 @@ def start(place: Place, rounds: int) -> None:
     with folder() as made:
         Path(made).chmod(0o755)
         to = Path(made) / "run"
-        for _ in range(2):
-            taken(program("start", place, to, str(place.file)), place)
-        for turn in range(rounds):
+        begin = program("start", place, to, str(place.file))
+        for turn in range(-2, rounds):
+            # The same with the same environment would not be a release to go back from.
+            taken([*begin, "--app-env", json.dumps({"TURN": str(turn)})], place)
+            if turn < 0:
+                continue
             note(f"deploy: rollback {turn + 1}")
             words = [*SOLENOID, "rollback", "--run-dir", str(to)]
             seconds, peak = taken(words, place)
             times.append(seconds)
             peaks.append(peak)
-            taken(program("start", place, to, str(place.file)), place)
         taken([*SOLENOID, "clean", "--run-dir", str(to)], place)
     tell("rollback", "solenoid", times, max(peaks), place)
 
