@@ -135,17 +135,19 @@ def start(place: Place, rounds: int) -> None:
         Path(made).chmod(0o755)
         to = Path(made) / "run"
         begin = program("start", place, to, str(place.file))
-        for turn in range(-2, rounds):
-            # The same with the same environment would not be a release to go back from.
-            taken([*begin, "--app-env", json.dumps({"TURN": str(turn)})], place)
-            if turn < 0:
-                continue
-            note(f"deploy: rollback {turn + 1}")
-            words = [*SOLENOID, "rollback", "--run-dir", str(to)]
-            seconds, peak = taken(words, place)
-            times.append(seconds)
-            peaks.append(peak)
-        taken([*SOLENOID, "clean", "--run-dir", str(to)], place)
+        try:
+            for turn in range(-2, rounds):
+                # With the same environment it would be no release to go back from.
+                taken([*begin, "--app-env", json.dumps({"TURN": str(turn)})], place)
+                if turn < 0:
+                    continue
+                note(f"deploy: rollback {turn + 1}")
+                words = [*SOLENOID, "rollback", "--run-dir", str(to)]
+                seconds, peak = taken(words, place)
+                times.append(seconds)
+                peaks.append(peak)
+        finally:  # also of a benchmark that failed nothing goes on running
+            taken([*SOLENOID, "clean", "--run-dir", str(to)], place)
     tell("rollback", "solenoid", times, max(peaks), place)
 
 
