@@ -32,6 +32,7 @@ PIPE_BYTES = 256 * 1024
 _TERM, _KILL, _USR1, _CONT = 15, 9, 10, 18
 # The guard has told of the child's end by then, whatever else the machine does.
 _REPORTED = 10.0
+_LOOKS, _MOMENT = 50, 0.01
 REPORT_BYTES = 16
 # What it is called when nobody has told how the child ended.
 _UNKNOWN = 255
@@ -261,9 +262,8 @@ class Process:
             return
         self._forget_child()
         self._tell_guard(_TERM)
-        if not wait and self._is_stopped():
-            # Somebody stops it again and again. Its death is the child's, and others
-            # come to us, if we are a subreaper.
+        if not wait and self._is_held():
+            # Its death is the child's, and others come to us, if we are a subreaper.
             self.lost = True
             os.kill(self.child, _KILL)
             wait = True
@@ -281,11 +281,21 @@ class Process:
         if self.group is not None:
             self.group.remove()
 
-    def _is_stopped(self) -> bool:
+    def _is_held(self) -> bool:
+        """Tell whether somebody stops the guard again and again."""
+        from time import sleep
+
         from forza._files import attempt
 
-        stat = attempt(f"/proc/{self.child}/stat")
-        return stat.rpartition(b") ")[2][:1] in (b"T", b"t")
+        # Whoever does may have to wait for a processor, until which the guard works.
+        for _ in range(_LOOKS):
+            state = attempt(f"/proc/{self.child}/stat").rpartition(b") ")[2][:1]
+            if state in (b"T", b"t"):
+                return True
+            if state in (b"Z", b""):
+                return False
+            sleep(_MOMENT)
+        return False
 
     def _tell_guard(self, signum: int) -> None:
         if self._reports < 0:
