@@ -28,6 +28,9 @@ def begin(home: "str | None") -> None:
         # sooner. By default one begins with every 700 new objects; whoever stays can
         # do with fewer.
         gc.set_threshold(10_000)
+        from forza._bundle import install as first
+
+        first()
     else:
         # The place was needed only until the package was found: in site-packages there
         # may be namesakes of the standard library's modules.

@@ -51,6 +51,9 @@ class Resident(SourceFileLoader):
 def install() -> None:
     """Load so what is imported of forza from now on."""
     folder = os.path.dirname(os.path.abspath(__file__))
+    first = f"{folder}/__pycache__/first.{sys.implementation.cache_tag}.bundle"
+    if not os.access(first, os.F_OK):  # see _bundle.py
+        _compile()
 
     def hook(path: str) -> FileFinder:
         if path != folder and not path.startswith(f"{folder}/"):

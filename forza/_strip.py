@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: the forza authors
 # SPDX-License-Identifier: MIT
-"""Compile forza's modules without what only people and tools read (see _resident.py).
+"""Compile forza's modules without what only people and tools read (see _resident.py),
+and put those that come first into one file (see _bundle.py).
 
     python -I -S -X no_debug_ranges forza/_strip.py forza
 
@@ -8,9 +9,11 @@ Left out are docstrings, assertions, the annotations of functions, what is impor
 these alone and, for that is the option, the columns in tables of lines.
 """
 
+import _frozen_importlib_external as machinery  # what importlib itself does
 import ast
 import os
 import sys
+from marshal import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +22,12 @@ if TYPE_CHECKING:
 
 # Not from a module of ours: this is run by path.
 TAG = "resident"
+# What a usual start imports until the app runs, and the monitor takes over.
+FIRST = (
+    *("_cgroup", "_errors", "_files", "_guard", "_mounts", "_native", "_oom"),
+    *("_options", "_process", "_spawn", "_stage", "_start", "cli", "plugins", "ready"),
+    *("ready.before", "sinks"),
+)
 
 
 class _Strip(ast.NodeTransformer):
@@ -56,14 +65,32 @@ def compile_all(folder: str) -> None:
         for name in sorted(names):
             if name[-3:] == ".py":
                 _compile(f"{place}/{name}")
+    _bundle(folder)
+
+
+def _bundle(folder: str) -> None:
+    modules = {}
+    for name in FIRST:
+        source = name.replace(".", "/")
+        source += "/__init__.py" if os.path.isdir(f"{folder}/{source}") else ".py"
+        try:
+            with open(_compiled(f"{folder}/{source}"), "rb") as file:
+                modules[f"forza.{name}"] = source, file.read()
+        except FileNotFoundError:  # not compiled, by a slip in it
+            return
+    tag = sys.implementation.cache_tag
+    made = f"{folder}/__pycache__/first.{tag}.bundle"
+    machinery._write_atomic(made, dumps(modules))  # type: ignore[attr-defined]
+
+
+def _compiled(path: str) -> str:
+    return machinery.cache_from_source(path, optimization=TAG)
 
 
 def _compile(path: str) -> None:
-    import _frozen_importlib_external as machinery  # what importlib itself does
-
     with open(path, "rb") as file:
         about, source = os.fstat(file.fileno()), file.read()
-    made = machinery.cache_from_source(path, optimization=TAG)
+    made = _compiled(path)
     try:
         code = stripped(source, path)
     except SyntaxError:  # half an upgrade, say: whoever imports it will tell
