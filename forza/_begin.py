@@ -9,8 +9,9 @@ import os
 import sys
 
 
-def begin(home: "str | None") -> None:
-    """Run the command line, or the second stage; either ends the process.
+def begin(home: "str | None" = None) -> None:
+    """Run the command line, or the second stage; either ends the process. The entry
+    point of the script `forza`.
 
     `home` is what was put first on sys.path to find the package, if it was run by path.
     """
@@ -19,8 +20,8 @@ def begin(home: "str | None") -> None:
         sys.modules["__future__"] = type(sys)("__future__")
         vars(sys.modules["__future__"]).update(annotations=None, __getattr__=_future)
     if home is None:
-        # -m looks in the current directory first, the app's own: nobody's fcntl.py
-        # there shall be taken for the real one.
+        # -m looks in the current directory first, the app's own, and a script in the
+        # folder it is in: nobody's fcntl.py there shall be taken for the real one.
         if not sys.flags.safe_path:
             sys.path.append(sys.path.pop(0))
         os.environ.pop("_FORZA_STATE", None)

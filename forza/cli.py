@@ -37,7 +37,7 @@ _SEE = "; try 'forza --help'"
 
 
 def main() -> None:
-    """Run the program: the entry point of the script `forza`. Does not return."""
+    """Run the program. Does not return."""
     argv = sys.argv[1:]
     if argv[:1] and argv[0] in _VERBS and {"--version", "-v"} & set(argv[1:]):
         argv = ["--version"]
