@@ -39,6 +39,9 @@ _PART = 16 << 20
 # What an attempt must bring to be no failure, though it ended before its time.
 _PROGRESS = 1 << 18
 _PIECE = 1 << 17
+# What must come in the time that nothing may take: else a server that sends a byte now
+# and then would hold us for as long as it likes.
+_LEAST = 1 << 14
 _CHANGES = 3
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
@@ -74,7 +77,7 @@ async def fetch(
 
     The digest is `sha256`, else what the object's metadata say, else the content of
     URL.sha256. Large objects come by several `connections`. After `attempts` in a row
-    that brought nothing, or `stall` seconds without a byte each, it gives up.
+    that brought nothing, or no more than a trickle for `stall` seconds, it gives up.
     `progress` is told the bytes so far and in all, if known. `storage` is used, and
     left open, instead of one made from `options`.
 
@@ -292,21 +295,31 @@ class _Transfer:
 
     async def _chunks(self, part: Part) -> AsyncIterator[bytes]:
         """Yield what comes, and do not wait for ever for more."""
+        clock = asyncio.get_running_loop().time
+        waited, came = 0.0, 0
         while True:
-            async with self._patience():
+            begun = clock()
+            async with self._patience(waited, came):
                 chunk = await anext(part.chunks, None)
             if chunk is None:
                 return
+            waited, came = waited + clock() - begun, came + len(chunk)
+            if came >= _LEAST:
+                waited, came = 0.0, 0
             yield chunk
 
     @asynccontextmanager
-    async def _patience(self) -> AsyncIterator[None]:
+    async def _patience(
+        self, waited: float = 0.0, came: int = 0
+    ) -> AsyncIterator[None]:
+        """Limit how long a step may take, after others that have brought little."""
         try:
-            async with asyncio.timeout(self._stall):
+            async with asyncio.timeout(self._stall - waited):
                 yield
         except TimeoutError:
+            what = f"{came} bytes" if came else "no byte"
             raise TransientError(
-                f"{redacted(self._url)}: no byte in {self._stall:g} s"
+                f"{redacted(self._url)}: {what} in {self._stall:g} s"
             ) from None
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solenoid._environ import app_environ
-from solenoid._errors import EngineError
+from solenoid._errors import EngineError, UsageError
 from solenoid._launch import Launch
 from solenoid._pidfile import check_pidfile
 from solenoid._policy import Policy
@@ -31,6 +31,22 @@ if TYPE_CHECKING:
     from solenoid._rundir import RunDir
 
 Variables = dict[str, dict[str, str]]
+
+
+def check_options(app: App) -> None:
+    """See that forza understands what is for it, before anything is done for the app.
+
+    Raises UsageError.
+    """
+    from forza.cli import parse
+    from forza._errors import UsageError as NotUnderstoodError
+
+    try:
+        rest, _ = parse([*_about(app), *app.forza, "--", "APP"])
+    except NotUnderstoodError as error:
+        raise UsageError(f"forza's options: {error}") from None
+    if rest != ("APP",):
+        raise UsageError(f"forza's options: '{rest[0]}' is none")
 
 
 def environment(

@@ -15,7 +15,7 @@ from solenoid._launch import Launch
 from solenoid._obtain import obtain
 from solenoid._order import clashes, order_for
 from solenoid._package import read_package
-from solenoid._plan import check_program, environment, plan, prepare
+from solenoid._plan import check_options, check_program, environment, plan, prepare
 from solenoid._record import read_record, records
 from solenoid._release import current
 from solenoid._releases import prune_locked
@@ -54,6 +54,7 @@ async def start(
 
     Raises what the steps raise: SolenoidError, whose `step` says which it was.
     """
+    check_options(app)
     place, settings, told = _place(run_dir), config or Config(), report or Silence()
     with place.locked() as lock:
         if url is None:

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from solenoid._config import Config, read_config
 from solenoid._errors import UsageError
 from solenoid._restrict import SHARED_USER, user_of
 from solenoid._rundir import RunDir
+
+if TYPE_CHECKING:
+    from solenoid._console import Console
 
 
 def place(word: str) -> str:
@@ -143,19 +147,27 @@ def snapshot_url(options: argparse.Namespace, config: Config) -> str:
     return config.storage.snapshot(*named)
 
 
-async def configuration(options: argparse.Namespace) -> Config:
+async def configuration(options: argparse.Namespace, console: Console) -> Config:
     """Return the configuration; where none is named there may be none."""
-    if options.config is None and not _has_default():
-        return Config()
-    return await read_config(options.config)
+    config = await _configuration(options)
+    if config.unknown:
+        keys = ", ".join(config.unknown)
+        console.warn(f"{options.config or '~/.solenoidconf'}: unknown and ignored: {keys}")
+    return config
 
 
 async def run_dir(options: argparse.Namespace, config: Config | None = None) -> RunDir:
     """Return the run directory that is meant."""
     if options.run_dir is not None:
         return RunDir(options.run_dir)
-    config = config or await configuration(options)
+    config = config or await _configuration(options)
     return RunDir(config.run_dir)
+
+
+async def _configuration(options: argparse.Namespace) -> Config:
+    if options.config is None and not _has_default():
+        return Config()
+    return await read_config(options.config)
 
 
 def _has_default() -> bool:

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace, console: Console) -> None:
     """Bring it, and print its name."""
-    config = await configuration(options)
+    config = await configuration(options, console)
     place = await run_dir(options, config)
     url = options.url or snapshot_url(options, config)
     app = App(

@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace, console: Console) -> None:
     """Push, and print what was stored."""
-    config = await configuration(options)
+    config = await configuration(options, console)
     if options.url and (options.app_user or options.app_name or options.app_version):
         raise UsageError("a URL and -u, -a, -v do not go together")
     url = options.url or snapshot_url(options, config)

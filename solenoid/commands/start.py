@@ -180,7 +180,7 @@ def seconds(word: str) -> float:
 
 async def run(options: argparse.Namespace, console: Console) -> int:
     """Start it, and print its start event."""
-    config = await configuration(options)
+    config = await configuration(options, console)
     place = await run_dir(options, config)
     user = system_user(options)
     if options.explain:

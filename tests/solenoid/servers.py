@@ -43,6 +43,7 @@ class Behaviour:
     refuse: str = ""  # an S3 error body, with 403
     stall: threading.Event | None = None  # wait for it in the middle of a body
     stall_after: int = 0
+    trickle: float = 0.0  # seconds between two bytes
     flip: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
     replace_after: int = 0  # answers, then the object is another
@@ -198,10 +199,13 @@ def _handler(server: WebServer) -> type[BaseHTTPRequestHandler]:
                     self.wfile.flush()
                     self.connection.shutdown(socket.SHUT_RDWR)
                     return
+                if how.trickle:
+                    piece = piece[:1]
+                    time.sleep(how.trickle)
                 if how.chunked:
                     piece = b"%x\r\n%b\r\n" % (len(piece), piece)
                 self.wfile.write(piece)
-                sent += min(65536, len(data) - sent)
+                sent += 1 if how.trickle else min(65536, len(data) - sent)
             if how.chunked:
                 self.wfile.write(b"0\r\n\r\n")
 

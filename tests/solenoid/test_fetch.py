@@ -178,6 +178,16 @@ def test_stalls(web: WebServer, tmp_path: Path) -> None:
     assert len(web.ranges()) > 3
 
 
+def test_a_byte_now_and_then(web: WebServer, tmp_path: Path) -> None:
+    """A server that sends just so much as to keep a connection does not hold us."""
+    web.objects["/a"] = LARGE
+    web.behaviour = Behaviour(trickle=0.02)
+    with pytest.raises(solenoid.FetchError, match=r"bytes? in 0\.5 s"):
+        fetch(f"{web.url}/a", tmp_path / "a", stall=0.5, attempts=2)
+    assert len(web.ranges()) == 2
+    assert os.listdir(tmp_path) == []
+
+
 def test_flipped_bit(web: WebServer, tmp_path: Path) -> None:
     """One bit that is another is enough: it is refused, and nothing is there."""
     web.objects["/a"], web.behaviour = b"content" * 999, Behaviour(flip=True)

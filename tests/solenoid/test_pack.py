@@ -128,10 +128,11 @@ def test_push_to_the_configured_storage(folder: Path, tmp_path: Path) -> None:
         True,
     )
     (tmp_path / ".solenoidconf").write_text(
-        json.dumps({"storage": {"url": f"file:{tmp_path}/store"}})
+        json.dumps({"storage": {"url": f"file:{tmp_path}/store"}, "colour": 1})
     )
     ended = program(*words, "-v", "1.2.0", "--json", cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
+    assert "warn: ~/.solenoidconf: unknown and ignored: colour\n" in ended.stderr
     assert json.loads(ended.stdout)["url"].endswith("/store/alice-shop-1.2.0.tgz")
     assert (tmp_path / "store" / "alice-shop-1.2.0.tgz").is_file()
     assert program(*words, cwd=tmp_path).returncode == 2

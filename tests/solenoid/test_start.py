@@ -330,15 +330,16 @@ def test_the_last_step(one: Drone, place: Path) -> None:
 
 
 def test_options_that_forza_does_not_know(one: Drone, place: Path) -> None:
-    """They are the caller's to mend, and what runs goes on."""
+    """They are the caller's to mend, before anything is fetched; what runs goes on."""
     running = one.start(snapshot(place / "a.tgz", "1.0.0"))
     url = str(snapshot(place / "b.tgz", "2.0.0"))
-    for words in (("--ready", "blah"), ("--forza=--nonsense",)):
+    for words in (("--ready", "blah"), ("--forza=--nonsense",), ("--forza=word",)):
         ended = one.run("start", "--from", url, *words, "--json")
-        assert ended.returncode == 22, ended.stderr
+        assert ended.returncode == 2, ended.stderr
         told = json.loads(ended.stdout)
-        assert (told["step"], told["blame"]) == ("launch", "user")
+        assert (told["step"], told["blame"]) == ("usage", "user")
         assert words[-1].rpartition("=")[2] in told["error"]
+        assert len(list((one.run_dir / "releases").iterdir())) == 1
     assert ask(running)["version"] == "1.0.0"
 
 

@@ -173,7 +173,7 @@ def _stop(run: Run, progress: Progress) -> None:
     busy = sorted(run.busy)
     if busy:
         progress.say(
-            f"interrupted: no other drone begins; {listed(busy)} go on to their end"
+            f"interrupted: no other drone begins; waiting for {listed(busy)}"
             " (once more to leave them)"
         )
 

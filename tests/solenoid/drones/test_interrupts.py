@@ -192,7 +192,7 @@ def test_interrupted(
         # Who was in the middle has gone on to its end, and nobody else has begun.
         ends = (31, "1.0.0") if going_back else (30, "2.0.0")
         assert (status, found["web1"]) == ends, err
-        assert "web1 go on to their end (once more to leave them)" in err
+        assert "waiting for web1 (once more to leave them)" in err
         assert "untouched" in err
     else:
         assert status == 130
