@@ -38,8 +38,8 @@ def check_options(app: App) -> None:
 
     Raises UsageError.
     """
-    from forza.cli import parse
     from forza._errors import UsageError as NotUnderstoodError
+    from forza.cli import parse
 
     try:
         rest, _ = parse([*_about(app), *app.forza, "--", "APP"])

@@ -152,7 +152,8 @@ async def configuration(options: argparse.Namespace, console: Console) -> Config
     config = await _configuration(options)
     if config.unknown:
         keys = ", ".join(config.unknown)
-        console.warn(f"{options.config or '~/.solenoidconf'}: unknown and ignored: {keys}")
+        file = options.config or "~/.solenoidconf"
+        console.warn(f"{file}: unknown and ignored: {keys}")
     return config
 
 

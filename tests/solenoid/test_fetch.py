@@ -183,7 +183,7 @@ def test_a_byte_now_and_then(web: WebServer, tmp_path: Path) -> None:
     web.objects["/a"] = LARGE
     web.behaviour = Behaviour(trickle=0.02)
     with pytest.raises(solenoid.FetchError, match=r"bytes? in 0\.5 s"):
-        fetch(f"{web.url}/a", tmp_path / "a", stall=0.5, attempts=2)
+        fetch(f"{web.url}/a", tmp_path / "a", stall=0.5, attempts=2, connections=1)
     assert len(web.ranges()) == 2
     assert os.listdir(tmp_path) == []
 
