@@ -84,7 +84,9 @@ def _large_blocks(memory: FileIO) -> Iterator[tuple[int, int]]:
             while mode == b"rw-p" and last == b"0" and page < end:
                 memory.seek(page)
                 before, size = memory.read(8), int.from_bytes(memory.read(8), "little")
-                if size % PAGE == 2 and page + size <= end + 2 and not any(before):
+                # Of less than a page there is none: other things may begin with a 2.
+                fits = size % PAGE == 2 and PAGE < size <= end - page + 2
+                if fits and not any(before):
                     yield page, size - 2
                     page += size - 2
                 else:

@@ -918,6 +918,31 @@ loop.run_forever()
     )
 
 
+def test_what_only_looks_like_a_large_block_is_passed_over() -> None:
+    """A page may begin with any number: looking goes on after it, and ends."""
+    out = run_lean(
+        """
+import ctypes, mmap
+from forza import _settle
+PAGE = _settle.PAGE
+sizes = [2, 0, 1, PAGE, PAGE + 1, 9 * PAGE + 2, 1 << 63 | 2, PAGE * 2 + 2, 7, 2]
+area = mmap.mmap(-1, len(sizes) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page, size in enumerate(sizes):
+    area[page * PAGE + 8 : page * PAGE + 16] = size.to_bytes(8, "little")
+start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+with open("/proc/self/mem", "rb", 0) as memory:
+    found = list(_settle._large_blocks(memory))
+print(*((at - start, size) for at, size in found if 0 <= at - start < len(area)))
+print(all(size > 0 for _, size in found))
+_settle._drop_zeros(loop)
+for page, size in enumerate(sizes):
+    assert area[page * PAGE + 8 : page * PAGE + 16] == size.to_bytes(8, "little")
+"""
+    )
+    page = os.sysconf("SC_PAGE_SIZE")
+    assert out.splitlines() == [f"({7 * page}, {2 * page})", "True"]
+
+
 def test_zeros_in_large_blocks_are_given_back_only_where_nobody_else_writes() -> None:
     """A table that is half empty costs half; with a second thread it is left alone."""
     run_lean(
