@@ -216,6 +216,34 @@ def test_a_later_import_gets_the_real_module(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "use",
+    [
+        "assert 'é'.encode('latin1') == b'\\xe9'",
+        "assert codecs.lookup('U8').name == 'utf-8'",
+        "assert codecs.lookup('csISOLatin1').name == 'iso8859-1'",
+        "assert b'YQ=='.decode('ascii') and codecs.decode(b'6869', 'hex') == b'hi'",
+        "import encodings.idna; assert 'é.example'.encode('idna')[:4] == b'xn--'",
+        "import locale; assert locale.normalize('en_US.utf8') == 'en_US.UTF-8'",
+        "assert encodings.search_function('no_such_encoding') is None",
+    ],
+)
+def test_encodings_have_all_their_names(use: str) -> None:
+    """The table of other names is read again on the first use of any, and is whole."""
+    run_lean(
+        f"""
+        import codecs, encodings
+        assert "encodings.aliases" not in sys.modules
+        {use}
+        from encodings import aliases
+        codecs.lookup("cp037")  # is known by its own name, and asked for among them
+        codecs.lookup("866")
+        assert encodings._aliases is aliases.aliases is encodings.aliases.aliases
+        assert aliases.aliases["l1"] == "latin_1"
+        """
+    )
+
+
+@pytest.mark.parametrize(
     "statement",
     [
         "import asyncio; asyncio.sleep",
