@@ -247,7 +247,7 @@ START: dict[str, Converter] = {
     "watchdog": some_seconds,
 }
 # What has no value.
-FLAGS = ("bind-any", "help", "keep", "legacy-chunks", "version")
+FLAGS = ("bind-any", "check", "help", "keep", "legacy-chunks", "version")
 # What `cli` makes the sinks, the list of plugins and more of.
 OTHERS = ("host", "plugin", "port", "signal", "to", "user")
 # What the seven plugins understand, so that a slip is found before anything runs.

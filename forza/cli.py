@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SHORT = {"-h": "--host", "-p": "--port", "-v": "--version"}
+_ALONE = ("help", "version")
 _VERBS = ("listen", "flush", "status", "resume")
 _SEE = "; try 'forza --help'"
 
@@ -55,7 +56,7 @@ def main() -> None:
         raise SystemExit(tell(argv[0], argv[1:], "forza"))
     try:
         shown = asked_for(argv)
-        args, settings = ((), {}) if shown else parse(argv)
+        args, settings = ((), {}) if shown in _ALONE else parse(argv)
     except UsageError as error:
         sys.stderr.write(f"forza: {error}\n")
         bad_port = isinstance(error, PortError)
@@ -68,6 +69,8 @@ def main() -> None:
         from forza._help import TEXT
 
         print(TEXT, end="")  # noqa: T201
+    elif shown == "check":
+        print(*args)  # noqa: T201
     elif settings.pop("keep", False):
         from forza.aeternum import keep
 
@@ -79,9 +82,9 @@ def main() -> None:
 
 
 def asked_for(argv: Sequence[str]) -> str:
-    """Return `help` or `version`, if that is all that is wanted."""
+    """Return `help`, `version` or `check`, if that is all that is wanted."""
     options, _ = split(argv)
-    return next((name for name, _ in options if name in ("help", "version")), "")
+    return next((name for name, _ in options if name in (*_ALONE, "check")), "")
 
 
 def parse(argv: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -15,11 +15,13 @@ from solenoid._errors import EngineError, UsageError
 from solenoid._launch import Launch
 from solenoid._pidfile import check_pidfile
 from solenoid._policy import Policy
+from solenoid._python import isolated
 from solenoid._reach import barrier, unreachable
 from solenoid._record import given_variables
 from solenoid._target import Target
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Sequence
 
     from solenoid._app import App
@@ -31,22 +33,41 @@ if TYPE_CHECKING:
     from solenoid._rundir import RunDir
 
 Variables = dict[str, dict[str, str]]
+# A command that forza need not find.
+_APP = "APP"
+# forza's statuses for words that it does not understand, and for a bad port.
+_USAGE = (2, 3)
 
 
-def check_options(app: App) -> None:
+async def check_options(app: App) -> None:
     """See that forza understands what is for it, before anything is done for the app.
 
-    Raises UsageError.
+    Raises UsageError. That forza can't be run at all is told when the app is started.
     """
-    from forza._errors import UsageError as NotUnderstoodError
-    from forza.cli import parse
-
+    words = [*isolated("forza.cli"), "--check", *_about(app), *app.forza, "--", _APP]
     try:
-        rest, _ = parse([*_about(app), *app.forza, "--", "APP"])
-    except NotUnderstoodError as error:
-        raise UsageError(f"forza's options: {error}") from None
-    if rest != ("APP",):
-        raise UsageError(f"forza's options: '{rest[0]}' is none")
+        ended = await asyncio.to_thread(_run, words)
+    except (OSError, ValueError):  # no memory, too many words
+        return
+    if ended.returncode in _USAGE:
+        told = ended.stderr.strip().removeprefix("forza: ")
+        raise UsageError(f"forza's options: {told}")
+    found = ended.stdout.split()[:1]
+    if ended.returncode == 0 and found != [_APP]:
+        raise UsageError(f"forza's options: '{''.join(found)}' is none")
+
+
+def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    import subprocess
+
+    return subprocess.run(
+        words,
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def environment(

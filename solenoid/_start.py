@@ -54,7 +54,7 @@ async def start(
 
     Raises what the steps raise: SolenoidError, whose `step` says which it was.
     """
-    check_options(app)
+    await check_options(app)
     place, settings, told = _place(run_dir), config or Config(), report or Silence()
     with place.locked() as lock:
         if url is None:

@@ -49,6 +49,21 @@ def test_help(forza: Forza) -> None:
     assert max(map(len, text.splitlines())) <= 88
 
 
+def test_check_runs_nothing(forza: Forza, tmp_path: Path) -> None:
+    """What would be run is printed; nothing is, nor is any server asked."""
+    made = tmp_path / "made"
+    for options in ((), ("--keep",), ("-h", "127.0.0.1:1", "--nofile", "64")):
+        ended = forza.run("--check", *options, "--", "touch", made)
+        assert (ended.status, ended.stderr) == (0, "")
+        assert ended.stdout.decode() == f"touch {made}\n"
+    for words, status in (("--plugin", "none"), 2), (("-p", "0"), 3), ((), 2):
+        ended = forza.run(*words, "--check", *(("touch", made) if words else ()))
+        assert ended.status == status
+        assert ended.stderr.startswith("forza: ")
+        assert ended.stdout == b""
+    assert not made.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
