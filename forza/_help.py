@@ -103,8 +103,9 @@ what the app may use:
       --nice N              -20 (favoured) to 19
       --cpus LIST           the processors that it runs on, as 0-3,6
 
-      --check               only see whether forza understands all this: print COMMAND,
-                            or what is wrong
+      --check               only see whether forza understands all this (what is for
+                            plugins of your own, these look at): print COMMAND, or
+                            what is wrong
   -v, --version             print the version
       --help                print this
 

@@ -44,6 +44,8 @@ async def check_options(app: App) -> None:
 
     Raises UsageError. That forza can't be run at all is told when the app is started.
     """
+    if not app.ready and not app.forza:  # all else is ours
+        return
     words = [*isolated("forza.cli"), "--check", *_about(app), *app.forza, "--", _APP]
     try:
         ended = await asyncio.to_thread(_run, words)
