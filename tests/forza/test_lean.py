@@ -950,8 +950,9 @@ def test_what_only_looks_like_a_large_block_is_passed_over() -> None:
     """A page may begin with any number: looking goes on after it, and ends."""
     out = run_lean(
         """
-import ctypes, mmap
+import ctypes, mmap, signal
 from forza import _settle
+signal.alarm(10)  # it would take all memory before anybody lost patience
 PAGE = _settle.PAGE
 sizes = [2, 0, 1, PAGE, PAGE + 1, 9 * PAGE + 2, 1 << 63 | 2, PAGE * 2 + 2, 7, 2]
 area = mmap.mmap(-1, len(sizes) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
