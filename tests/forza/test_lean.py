@@ -954,7 +954,7 @@ import ctypes, mmap, signal
 from forza import _settle
 signal.alarm(10)  # it would take all memory before anybody lost patience
 PAGE = _settle.PAGE
-sizes = [2, 0, 1, PAGE, PAGE + 1, 9 * PAGE + 2, 1 << 63 | 2, PAGE * 2 + 2, 7, 2]
+sizes = [2, 0, 1, PAGE, PAGE + 1, 1 << 40 | 2, 1 << 63 | 2, PAGE * 2 + 2, 7, 2]
 area = mmap.mmap(-1, len(sizes) * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 for page, size in enumerate(sizes):
     area[page * PAGE + 8 : page * PAGE + 16] = size.to_bytes(8, "little")
